@@ -46,9 +46,10 @@ class Settings:
 def settings(profile: str, seeds: int, device: str, data: str) -> Settings:
     """Return the checked parameters of a chapter.
 
-    `data` is "auto" (the folder named by AFFECTCORE_DATA, if any), "none", or a folder. Raises ConfigError for a value
-    of the wrong type (papermill's `-p` makes strings of whatever it does not know), an unknown profile or device, a
-    negative number of seeds, a folder that does not exist, and a GPU that is not there.
+    `data` is "none", a folder, or "auto": the folder named by AFFECTCORE_DATA, if any, except in the profile
+    `committed`, whose pages must come out the same on every machine. Raises ConfigError for a value of the wrong type
+    (papermill's `-p` makes strings of whatever it does not know), an unknown profile or device, a negative number of
+    seeds, a folder that does not exist, and a GPU that is not there.
     """
     for name, value, kind in (
         ("profile", profile, str),
@@ -69,7 +70,9 @@ def settings(profile: str, seeds: int, device: str, data: str) -> Settings:
             raise ConfigError(f"device = {device!r}: must be cpu or cuda")
         if not torch.cuda.is_available():
             raise ConfigError(f"device = {device!r}: this machine shows no GPU to torch; use cpu")
-    folder = os.environ.get("AFFECTCORE_DATA", "") if data == "auto" else "" if data == "none" else data
+    if data == "auto" and profile != "committed":
+        data = os.environ.get("AFFECTCORE_DATA", "")
+    folder = "" if data in ("auto", "none") else data
     if folder and not Path(folder).is_dir():
         raise ConfigError(f"data = {folder!r}: no such folder")
     return Settings(profile, seeds, device, Path(folder) if folder else None)

@@ -1,0 +1,105 @@
+"""The book's own Sphinx extension: all that is particular to this site and to Sphinx lies here.
+
+* the text half of every chapter is kept out of the build, which reads the notebook with its outputs;
+* MathJax is served from the site itself, so that pages work offline;
+* scripts of sphinx-thebe, which is loaded though unused, are dropped (they redeclare a constant and name a CDN);
+* `BOOK_URL` (where the site will stand) and `BOOK_REPOSITORY` (its repository's address) come from the environment:
+  with them the site gets a sitemap, canonical links and repository buttons;
+* the directive `chapter-status` prints how every notebook was made.
+"""
+
+import json
+import os
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx.application import Sphinx
+from sphinx.config import Config
+from sphinx.util.docutils import SphinxDirective
+
+
+def notebooks(source: Path) -> list[Path]:
+    """Return the book's notebooks, in order of their paths."""
+    return sorted(p for p in (source / "book").rglob("*.ipynb") if not any(part.startswith(".") for part in p.parts))
+
+
+def configure(app: Sphinx, config: Config) -> None:
+    """Exclude the texts that have a notebook, and take the addresses from the environment."""
+    source = Path(app.srcdir)
+    config.exclude_patterns += [p.with_suffix(".md").relative_to(source).as_posix() for p in notebooks(source)]
+    config.html_baseurl = config.ogp_site_url = os.environ.get("BOOK_URL", "")
+    config.sitemap_url_scheme = "{link}"
+    repository = os.environ.get("BOOK_REPOSITORY")
+    if repository:
+        config.html_theme_options |= {
+            "repository_url": repository,
+            "repository_branch": os.environ.get("BOOK_BRANCH", "main"),
+            "path_to_docs": "",
+            "use_repository_button": True,
+            "use_issues_button": True,
+            "launch_buttons": {"binderhub_url": "https://mybinder.org", "notebook_interface": "jupyterlab"},
+        }
+
+
+def is_thebe(script: Any) -> bool:
+    attributes = getattr(script, "attributes", {})
+    return "thebe" in str(getattr(script, "filename", "") or "").lower() or "THEBE" in str(attributes.get("body") or "")
+
+
+def clean_page(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document) -> None:
+    context["script_files"] = [script for script in context["script_files"] if not is_thebe(script)]
+
+
+def copy_mathjax(app: Sphinx, error: Exception | None) -> None:
+    """Copy the one script and the fonts that pages use: 1.7 of the package's 24 MB."""
+    if error or app.builder.format != "html":
+        return
+    spec = find_spec("sphinx-mathjax-offline")
+    if spec is None or spec.origin is None:
+        raise ImportError("sphinx-mathjax-offline is not installed: formulas would show as raw TeX")
+    origin, target = Path(spec.origin).parent / "static" / "mathjax", Path(app.outdir) / "_static" / "mathjax"
+    fonts = Path("output", "chtml", "fonts", "woff-v2")
+    target.mkdir(parents=True, exist_ok=True)
+    shutil.copy(origin / "tex-chtml-full.js", target)
+    shutil.copytree(origin / fonts, target / fonts, dirs_exist_ok=True)
+
+
+class ChapterStatus(SphinxDirective):
+    """Tables of how the notebooks were made: profile, date, run time, and below them the machines and versions."""
+
+    def run(self) -> list[nodes.Node]:
+        source = Path(self.env.srcdir)
+        rows, makers = [], []
+        for path in notebooks(source):
+            self.env.note_dependency(str(path))
+            made = json.loads(path.read_text("utf-8"))["metadata"].get("affectcore")
+            name = path.relative_to(source).with_suffix("").as_posix()
+            if made is None:
+                rows.append(f"| {{doc}}`/{name}` | not known | | | |")
+                continue
+            maker = (made["machine"], made["versions"])
+            if maker not in makers:
+                makers.append(maker)
+            number = makers.index(maker) + 1
+            rows.append(f"| {{doc}}`/{name}` | {made['profile']} | {made['date']} | {made['seconds']:.1f} | {number} |")
+        lines = ["| chapter | profile | made on | run time (s) | environment |", "|---|---|---|--:|--:|", *rows, ""]
+        for number, (machine, versions) in enumerate(makers, 1):
+            listed = ", ".join(f"{name} {value}" for name, value in versions.items())
+            lines += [f"**Environment {number}.** {machine}. {listed}.", ""]
+        container = nodes.container()
+        self.state.nested_parse(StringList(lines, "chapter-status"), self.content_offset, container)
+        return container.children
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    if os.environ.get("BOOK_URL"):
+        app.setup_extension("sphinx_sitemap")  # which warns, and so stops a strict build, when the address is unknown
+    app.add_directive("chapter-status", ChapterStatus)
+    app.connect("config-inited", configure, priority=100)  # before the table of contents is read
+    app.connect("html-page-context", clean_page, priority=900)
+    app.connect("build-finished", copy_mathjax)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
