@@ -1,0 +1,126 @@
+"""The models by name: configuration, presets, switches, citation. Files are imported when a model is built or asked.
+
+    model = build("mlp", Shape.of(data), dropout=0.3)
+    print(cite("tfn"))
+
+To add a model: one file with `Config`, `PRESETS` and the class, one `Entry` here, one BibTeX entry in `cite.py`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal
+
+from affectcore.errors import ConfigError
+from affectcore.models.cite import BIBTEX
+
+if TYPE_CHECKING:
+    from affectcore.models.contract import Shape
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model. kind: "gradient" (an AffectModel) or "estimator" (fit and predict, no gradients).
+
+    location: "module:Class"; the module also holds `Config` and `PRESETS`. references: keys of `cite.BIBTEX`.
+    """
+
+    name: str
+    kind: Literal["gradient", "estimator"]
+    location: str
+    summary: str
+    references: tuple[str, ...] = ()
+
+    @property
+    def _module(self) -> Any:
+        return import_module(self.location.partition(":")[0])
+
+    @property
+    def config(self) -> type[Any]:
+        """The frozen dataclass of the model's settings."""
+        config: type[Any] = self._module.Config
+        return config
+
+    @property
+    def presets(self) -> Mapping[str, Any]:
+        """Named configurations; "clean" is the one behind every headline."""
+        presets: Mapping[str, Any] = self._module.PRESETS
+        return presets
+
+    @property
+    def switches(self) -> tuple[str, ...]:
+        """Names of the settings."""
+        return tuple(f.name for f in fields(self.config))
+
+    @property
+    def citation(self) -> str:
+        """BibTeX, "" where there is nothing to cite."""
+        return "\n\n".join(BIBTEX[k] for k in self.references)
+
+    def build(self, config: Any, shape: "Shape") -> Any:
+        """Return the model for a configuration and a shape."""
+        return getattr(self._module, self.location.partition(":")[2])(config, shape)
+
+
+def _entry(
+    name: str, cls: str, summary: str, *references: str, kind: Literal["gradient", "estimator"] = "gradient"
+) -> Entry:
+    return Entry(name, kind, f"affectcore.models.baselines.{name}:{cls}", summary, references)
+
+
+MODELS: dict[str, Entry] = {
+    e.name: e
+    for e in (
+        _entry("constant", "Constant", "best prediction without features: median or class shares", kind="estimator"),
+        _entry("linear", "Linear", "logistic or ridge regression on pooled features", kind="estimator"),
+        _entry("mlp", "MLP", "early fusion: one hidden layer on pooled features"),
+        _entry("late_fusion", "LateFusion", "one network per modality, outputs averaged over those present"),
+    )
+}
+
+
+def entry(name: str) -> Entry:
+    """Return the entry of a model; raises ConfigError that lists the names if there is none."""
+    if name not in MODELS:
+        raise ConfigError(f"model {name!r} is unknown: use {', '.join(MODELS)}")
+    return MODELS[name]
+
+
+def config(name: str, preset: str = "clean", **overrides: Any) -> Any:
+    """Return a model's configuration: a preset with some settings replaced. Raises ConfigError for unknown names."""
+    e = entry(name)
+    if preset not in e.presets:
+        raise ConfigError(f"{name}: preset {preset!r} is unknown, it has {', '.join(e.presets)}")
+    for key in overrides:
+        if key not in e.switches:
+            raise ConfigError(f"{name}: setting {key!r} is unknown, it has {', '.join(e.switches)}")
+    return replace(e.presets[preset], **overrides)
+
+
+def build(name: str, shape: "Shape", preset: str = "clean", **overrides: Any) -> Any:
+    """Return the model `name` for data of a shape: an AffectModel or an estimator with fit and predict."""
+    return entry(name).build(config(name, preset, **overrides), shape)
+
+
+def cite(name: str) -> str:
+    """Return the BibTeX of a model's sources ("" where there is none)."""
+    return entry(name).citation
+
+
+def mosi_shape(aligned: bool = True) -> "Shape":
+    """Return the published CMU-MOSI shape: text 768, audio 5, video 20 features; 50/50/50 or 50/500/375 steps."""
+    from affectcore.data.schema import Task
+    from affectcore.models.contract import Shape
+
+    steps = (50, 50, 50) if aligned else (50, 500, 375)
+    names = ("text", "audio", "vision")
+    task = Task("regression", ("sentiment",), -3.0, 3.0)
+    return Shape(dict(zip(names, (768, 5, 20))), dict(zip(names, steps)), task)
+
+
+def parameters(name: str, preset: str = "clean", shape: "Shape | None" = None) -> int:
+    """Return the number of trainable numbers, by default at `mosi_shape()`; 0 for an estimator."""
+    if entry(name).kind == "estimator":
+        return 0
+    model = build(name, shape or mosi_shape(), preset)
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
