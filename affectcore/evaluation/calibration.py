@@ -42,7 +42,7 @@ def _multi(target: ArrayLike, probability: ArrayLike) -> tuple[NDArray[np.bool_]
 
 
 def forecasts(target: ArrayLike, probability: ArrayLike) -> tuple[Floats, Floats]:
-    """Return (confidence, outcome), both 1-D: top-class probability and 0/1 rightness, or label probability and label."""
+    """Return (confidence, outcome), both 1-D: top-class probability and rightness, or label probability and label."""
     if np.ndim(target) == 1:
         y, p = _single(target, probability)
         return p.max(1), (p.argmax(1) == y).astype(np.float64)

@@ -52,7 +52,7 @@ def constant_floor(kind: str, target_train: ArrayLike, target_test: ArrayLike) -
         train, test = finite(target_train, "target_train", 1), finite(target_test, "target_test", 1)
     elif kind == "single_label":
         train = labels(target_train, None, "target_train").astype(np.float64)
-        test = labels(target_test, int(train.max()) + 1, "target_test").astype(np.float64)
+        test = labels(target_test, None, "target_test").astype(np.float64)
     else:
         train = binary_matrix(target_train, "target_train").astype(np.float64)
         test = binary_matrix(target_test, "target_test").astype(np.float64)

@@ -195,7 +195,7 @@ def class_recalls(target: ArrayLike, prediction: ArrayLike, classes: int | None 
 
 
 def balanced_accuracy(target: ArrayLike, prediction: ArrayLike) -> float:
-    """Return the mean recall over the classes of the target (unweighted average recall, UAR), pooled over all samples."""
+    """Return the mean recall over the classes of the target (unweighted average recall, UAR), all samples pooled."""
     return float(np.nanmean(class_recalls(target, prediction)))
 
 
@@ -257,14 +257,13 @@ def macro_f1(target: ArrayLike, prediction: ArrayLike) -> float:
 
 
 def weighted_f1(target: ArrayLike, prediction: ArrayLike) -> float:
-    """Return the mean F1 weighted by each class's count in the *target*: scikit-learn's f1_score(target, prediction)."""
+    """Return the mean F1 weighted by the classes' counts in the *target*: sklearn's f1_score(target, prediction)."""
     hits, true, guessed = _counts(target, prediction)
     return float(np.average(_f1(hits, true, guessed), weights=true))
 
 
 def weighted_f1_swapped(target: ArrayLike, prediction: ArrayLike) -> float:
-    """Return the mean F1 weighted by each class's count in the *prediction*: f1_score(prediction, target), a common
-    slip.
+    """Return the mean F1 weighted by the classes' counts in the *prediction*: f1_score(prediction, target), a slip.
 
     F1 of a class does not change when the arguments are exchanged, its weight does. A constant predictor then gets the
     F1 of its one class in full. Only for re-enacting published numbers.
@@ -273,7 +272,7 @@ def weighted_f1_swapped(target: ArrayLike, prediction: ArrayLike) -> float:
 
 
 def class_auroc(target: ArrayLike, scores: ArrayLike) -> Floats:
-    """Return one-vs-rest AUROC of every class (C,), NaN where the target holds no or only that class. Ties count half."""
+    """Return one-vs-rest AUROC of every class (C,), NaN for an absent or only class. Ties count half."""
     y, s = class_scores(target, scores)
     return _auroc(np.eye(s.shape[1], dtype=bool)[y], s)
 
@@ -293,7 +292,7 @@ def _mean_defined(values: Floats, what: str) -> float:
 
 
 def auroc_macro(target: ArrayLike, scores: ArrayLike) -> float:
-    """Return the mean one-vs-rest AUROC over the classes where it is defined. `scores` (N, C): logits or probabilities."""
+    """Return the mean one-vs-rest AUROC over the classes where it is defined. `scores` (N, C): any real numbers."""
     return _mean_defined(class_auroc(target, scores), "AUROC")
 
 
@@ -379,7 +378,7 @@ def label_accuracy(target: ArrayLike, prediction: ArrayLike) -> float:
 
 
 def label_balanced_accuracy(target: ArrayLike, prediction: ArrayLike) -> float:
-    """Return the mean over labels of (sensitivity + specificity) / 2, MOSEI's "weighted accuracy"; needs both outcomes."""
+    """Return the mean over labels of (sensitivity + specificity) / 2, known as MOSEI's "weighted accuracy"."""
     y, p = matrix_pair(target, prediction)
     positive, negative = y.sum(0), (~y).sum(0)
     value = ((y & p).sum(0) / np.maximum(positive, 1) + (~y & ~p).sum(0) / np.maximum(negative, 1)) / 2

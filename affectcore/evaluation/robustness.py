@@ -98,7 +98,9 @@ def shift_line(clean: ArrayLike, shifted: ArrayLike) -> ShiftLine:
 
 
 def effective_robustness(clean: ArrayLike, shifted: ArrayLike, line: ShiftLine) -> Floats:
-    """Return shifted accuracy beyond what clean accuracy predicts (Taori et al. 2020, rho); `line` from `shift_line`."""
+    """Return shifted accuracy beyond what `line` (see `shift_line`) predicts from clean accuracy (Taori et al. 2020,
+    rho).
+    """
     s = finite(shifted, "shifted")
     expected = line.expected(clean)
     same_shape(expected, s, "clean and shifted")

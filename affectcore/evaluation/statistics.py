@@ -72,7 +72,7 @@ def corrected_resampled_t(differences: ArrayLike, *, n_train: int, n_test: int) 
 
 
 def wilcoxon(differences: ArrayLike) -> PairedTest:
-    """Return Wilcoxon's signed-rank test, zeros dropped; exact up to 50 pairs without ties, else normal approximation."""
+    """Return Wilcoxon's signed-rank test, zeros dropped; exact up to 50 pairs without ties, else approximate."""
     d = _differences(differences)
     d = d[d != 0]
     if len(d) == 0:
