@@ -84,7 +84,8 @@ def reliability(
     if binning == "equal_width":
         edges = np.linspace(0, 1, bins + 1)[1:-1]
     else:
-        edges = np.unique(np.quantile(confidence, np.linspace(0, 1, bins + 1)[1:-1], method="inverted_cdf"))
+        last = (len(confidence) * np.arange(1, bins) - 1) // bins  # the last forecast of every bin but the final one
+        edges = np.unique(np.sort(confidence)[last])
     which = np.searchsorted(edges, confidence, side="left")
     n = np.bincount(which, minlength=len(edges) + 1)
     used = n > 0
