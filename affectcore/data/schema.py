@@ -149,6 +149,7 @@ class AffectData:
     features[m]: (N, T_m, D_m) float32; lengths[m]: (N,); observed[m]: (N, T_m) (None: every existing step is observed);
     target: see `Task`; splits: name -> row numbers (train, valid, test; further names allowed, e.g. "test_ood");
     group: (N,) int64 codes; environment: (N,) int64 or None.
+    notes: what the reader dropped, filled in or decided, one sentence each.
     """
 
     def __init__(
@@ -165,6 +166,7 @@ class AffectData:
         environment: NDArray[np.integer] | Tensor | None = None,
         extras: Mapping[str, NDArray[np.generic] | Tensor] | None = None,
         feature_names: Mapping[str, tuple[str, ...]] | None = None,
+        notes: Iterable[str] = (),
     ) -> None:
         self.name, self.task = name, task
         n = len(target)
@@ -206,6 +208,7 @@ class AffectData:
                 raise DataError(f"{name}: {label} has {len(t)} rows, expected {n}")
         self._all = Batch(x, length, seen, y, torch.arange(n), g, e, more)
         self.feature_names = dict(feature_names or {})
+        self.notes = tuple(notes)
         self._rows = self._check_splits(splits)
 
     def _check_target(self, target: NDArray[np.generic] | Tensor) -> Tensor:
