@@ -24,6 +24,7 @@ from typing import Annotated, Any
 
 import typer
 
+from affectcore.data import catalog
 from affectcore.errors import AffectError, ConfigError
 
 PROFILES = ("committed", "smoke", "standard", "full")
@@ -46,10 +47,10 @@ class Settings:
 def settings(profile: str, seeds: int, device: str, data: str) -> Settings:
     """Return the checked parameters of a chapter.
 
-    `data` is "none", a folder, or "auto": the folder named by AFFECTCORE_DATA, if any, except in the profile
-    `committed`, whose pages must come out the same on every machine. Raises ConfigError for a value of the wrong type
-    (papermill's `-p` makes strings of whatever it does not know), an unknown profile or device, a negative number of
-    seeds, a folder that does not exist, and a GPU that is not there.
+    `data` is "none", a folder, or "auto": the folder of `affectcore.data.catalog`, if it exists, except in the profile
+    `committed`, whose pages must come out the same on every machine. The readers are pointed at the same place. Raises
+    ConfigError for a value of the wrong type (papermill's `-p` makes strings of whatever it does not know), an unknown
+    profile or device, a negative number of seeds, a folder that does not exist, and a GPU that is not there.
     """
     for name, value, kind in (
         ("profile", profile, str),
@@ -63,19 +64,20 @@ def settings(profile: str, seeds: int, device: str, data: str) -> Settings:
         raise ConfigError(f"profile = {profile!r}: must be one of {', '.join(PROFILES)}")
     if seeds < 0:
         raise ConfigError(f"seeds = {seeds}: must be 0 (the profile's own number) or more")
-    if device != "cpu":
-        import torch  # only here: most chapters that stay on the CPU need no torch
+    if device not in ("cpu", "cuda"):
+        raise ConfigError(f"device = {device!r}: must be cpu or cuda")
+    if device == "cuda":
+        import torch  # only here: a chapter that stays on the CPU may need no torch
 
-        if torch.device(device).type != "cuda":
-            raise ConfigError(f"device = {device!r}: must be cpu or cuda")
         if not torch.cuda.is_available():
-            raise ConfigError(f"device = {device!r}: this machine shows no GPU to torch; use cpu")
-    if data == "auto" and profile != "committed":
-        data = os.environ.get("AFFECTCORE_DATA", "")
-    folder = "" if data in ("auto", "none") else data
-    if folder and not Path(folder).is_dir():
-        raise ConfigError(f"data = {folder!r}: no such folder")
-    return Settings(profile, seeds, device, Path(folder) if folder else None)
+            raise ConfigError("device = 'cuda': torch sees no GPU on this machine; use cpu")
+    named = data not in ("auto", "none")
+    folder = Path(data) if named else catalog.root()
+    if named and not folder.is_dir():
+        raise ConfigError(f"data = {data!r}: no such folder")
+    present = folder.is_dir() and data != "none" and (named or profile != "committed")
+    os.environ[catalog.VARIABLE] = str(folder.resolve()) if present else os.devnull
+    return Settings(profile, seeds, device, folder if present else None)
 
 
 # Chapters and their pairs
@@ -281,9 +283,8 @@ def run(chapter: Chapter, out: Path, parameters: dict[str, Any]) -> str:
     if parameters:
         command += ["--parameters_yaml", yaml.safe_dump(parameters)]
     start = time.perf_counter()
-    done = subprocess.run(
-        command, capture_output=True, text=True, env={"OMP_NUM_THREADS": "1", **os.environ}, check=False
-    )
+    environment = {"OMP_NUM_THREADS": "1", **os.environ, catalog.VARIABLE: str(catalog.root().resolve())}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     seconds = time.perf_counter() - start
     if done.returncode:
         failed = target.with_name(f"{target.stem}.failed.ipynb")
