@@ -315,18 +315,20 @@ def hierarchical_bootstrap(
     rng: np.random.Generator,
     *,
     groups: ArrayLike | None = None,
-    levels: Sequence[Level] = LEVELS,
+    levels: Sequence[Level] | None = None,
     draws: int = 2_000,
 ) -> Floats:
     """Return bootstrap draws (draws,) of the mean of `values` (S, N): S seeds, N test items that all seeds share.
 
     Seeds and items are crossed, items lie in groups (videos, speakers). Each draw takes seeds, groups, and items within
     the drawn groups, with replacement, as far as `levels` names them; the mean is over drawn seeds and items. Pass the
-    paired difference of per-item scores to compare two models. Resampling every level counts the lowest level's noise
-    more than once, so the interval is on the safe side; levels=("seeds", "groups") is the sharper choice where groups
-    are many (about 30), as a drawn group carries its own item noise (Davison and Hinkley 1997, section 3.8; Owen 2007).
-    Without groups and "groups" in the default levels, seeds and items are drawn.
-    Cost: one (draws, N) integer matrix, done in blocks of 500 draws.
+    paired difference of per-item scores to compare two models.
+
+    Default levels: seeds x groups with groups, seeds x items without. A drawn group carries the noise of its items
+    along, so drawing items again counts that noise twice: in simulation all three levels cover 96 to 99 % at a nominal
+    95 %, with intervals up to 40 % wider, seeds x groups 92 to 95 %, items alone 35 to 94 % (Davison and Hinkley 1997,
+    section 3.8; Owen 2007; the chapter on statistics redraws this). With fewer than about 20 groups every choice is
+    somewhat narrow. Cost: one (draws, N) integer matrix, in blocks of 500 draws.
     """
     x = finite(values, "values", 2)
     levels = _levels(groups, levels)
@@ -339,9 +341,9 @@ def hierarchical_bootstrap(
     return np.concatenate(out)
 
 
-def _levels(groups: ArrayLike | None, levels: Sequence[Level]) -> tuple[Level, ...]:
-    if groups is None and tuple(levels) == LEVELS:
-        return ("seeds", "items")
+def _levels(groups: ArrayLike | None, levels: Sequence[Level] | None) -> tuple[Level, ...]:
+    if levels is None:
+        return ("seeds", "items") if groups is None else ("seeds", "groups")
     return tuple(levels)
 
 
@@ -361,7 +363,7 @@ def hierarchical_bootstrap_metric(
     rng: np.random.Generator,
     *,
     groups: ArrayLike | None = None,
-    levels: Sequence[Level] = LEVELS,
+    levels: Sequence[Level] | None = None,
     draws: int = 2_000,
 ) -> Floats:
     """Return bootstrap draws (draws,) of metric(a) - metric(b) for any metric, by resampling rows.
@@ -465,7 +467,7 @@ def compare_items(
     rng: np.random.Generator,
     *,
     groups: ArrayLike | None = None,
-    levels: Sequence[Level] = LEVELS,
+    levels: Sequence[Level] | None = None,
     higher_is_better: bool = True,
     draws: int = 2_000,
 ) -> PairedComparison:
@@ -489,7 +491,7 @@ def compare_metric(
     rng: np.random.Generator,
     *,
     groups: ArrayLike | None = None,
-    levels: Sequence[Level] = LEVELS,
+    levels: Sequence[Level] | None = None,
     higher_is_better: bool = True,
     draws: int = 1_000,
 ) -> PairedComparison:

@@ -64,7 +64,9 @@ def test_proper_scores(forecast, pairs):
     assert c.brier(y, p) == pytest.approx(np.mean([((row - np.eye(4)[k]) ** 2).sum() for row, k in zip(p, y)]))
     yy, q = pairs
     assert c.brier(yy, q) == pytest.approx(np.mean([sk.brier_score_loss(yy[:, j], q[:, j]) for j in range(3)]))
-    assert c.negative_log_likelihood(yy, q) == pytest.approx(np.mean([sk.log_loss(yy[:, j], q[:, j]) for j in range(3)]))
+    assert c.negative_log_likelihood(yy, q) == pytest.approx(
+        np.mean([sk.log_loss(yy[:, j], q[:, j]) for j in range(3)])
+    )
     assert np.isfinite(c.negative_log_likelihood([0], [[0.0, 1.0]]))  # one certain error stays finite
 
 

@@ -203,7 +203,11 @@ def test_always_happy_floor_of_affect_diff():
 
 def test_multi_label_metrics_are_sklearns(sets):
     y, p, s = sets
-    for average, ours in (("micro", m.micro_f1), ("macro", m.multilabel_macro_f1), ("weighted", m.multilabel_weighted_f1)):
+    for average, ours in (
+        ("micro", m.micro_f1),
+        ("macro", m.multilabel_macro_f1),
+        ("weighted", m.multilabel_weighted_f1),
+    ):
         assert ours(y, p) == pytest.approx(sk.f1_score(y, p, average=average))
     assert m.micro_precision(y, p) == pytest.approx(sk.precision_score(y, p, average="micro"))
     assert m.micro_recall(y, p) == pytest.approx(sk.recall_score(y, p, average="micro"))
@@ -280,7 +284,11 @@ def test_metrics_do_not_depend_on_the_order_of_the_samples_and_stay_in_range(see
 @pytest.mark.parametrize("kind", m.KINDS)
 def test_a_perfect_prediction_is_best_possible(kind):
     r = rng(0, "perfect")
-    y = {"regression": r.uniform(-3, 3, 80), "single_label": np.arange(80) % 4, "multi_label": np.eye(4)[np.arange(80) % 4]}[kind]
+    y = {
+        "regression": r.uniform(-3, 3, 80),
+        "single_label": np.arange(80) % 4,
+        "multi_label": np.eye(4)[np.arange(80) % 4],
+    }[kind]
     scores = np.eye(4)[y] if kind == "single_label" else y
     for metric in m.metrics(kind).values():
         best = metric.high if metric.higher_is_better else metric.low
