@@ -1,0 +1,202 @@
+"""The optimisation of one seed: what a step, an evaluation and a state are. `stack.Stack` does the same for many seeds.
+
+Both answer to the loop with a leading seed axis (S, ...), S = 1 here, so that the loop is written once.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from affectcore.data.schema import Batch
+from affectcore.errors import ConfigError, TrainingError
+from affectcore.models.contract import AffectModel, Progress, Stage
+from affectcore.nn.noise import Pool, Tape, fill
+from affectcore.training.optimise import StageOptimizer, check_prefixes, clip, members
+from affectcore.training.recipe import Recipe
+
+Tensors = dict[str, Tensor]
+
+
+class _Call(nn.Module):
+    """Lets `functional_call`, which calls `forward` alone, call any function of the model."""
+
+    def __init__(self, model: AffectModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, f: Callable[[AffectModel], Any]) -> Any:
+        return f(self.model)
+
+
+def call(model: AffectModel, tensors: Mapping[str, Tensor], f: Callable[[AffectModel], Any]) -> Any:
+    """Return f(model) with these parameters and buffers in the place of the model's own."""
+    return functional_call(_Call(model), {f"model.{k}": v for k, v in tensors.items()}, (f,))
+
+
+def tensors_of(model: AffectModel) -> Tensors:
+    """Return parameters and buffers by name, tied ones once."""
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+class Learner(ABC):
+    """seeds: the live ones in order. model: the module whose code is run. terms: names of the columns that `step` returns."""
+
+    def __init__(self, model: AffectModel, seeds: Sequence[int], recipe: Recipe) -> None:
+        self.model, self.seeds, self.recipe = model, list(seeds), recipe
+        self.stages: tuple[Stage, ...] = model.stages()
+        trainable = [n for n, p in model.named_parameters() if p.requires_grad]
+        check_prefixes(recipe, trainable)
+        self._mine = [members(trainable, s.parameters, f"stage {s.name!r}") for s in self.stages]
+        self._like = next(model.parameters()).detach().new_zeros(())
+        self._sizes: dict[Any, int] = {}
+        self.terms: list[str] = []
+
+    @property
+    def device(self) -> torch.device:
+        return self._like.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._like.dtype
+
+    @abstractmethod
+    def step(self, batch: Batch, progress: Progress, factors: Sequence[float]) -> Tensor:
+        """Make one step on a batch with leading seed axis; return the loss terms and their total, (S, len(terms))."""
+
+    @abstractmethod
+    def predict(self, batch: Batch, chunk: int) -> Tensor:
+        """Return the raw predictions (S, B, ...) of a batch without seed axis; `chunk` keys the noise of samplers."""
+
+    @abstractmethod
+    def evaluated(self) -> Tensors:
+        """Return the tensors (S, ...) that predictions are made with: averaged parameters if the recipe averages."""
+
+    @abstractmethod
+    def state(self) -> Tensors:
+        """Return all that a step changes, each (S, ...)."""
+
+    @abstractmethod
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Take the state of `state`."""
+
+    @abstractmethod
+    def keep(self, positions: Sequence[int]) -> None:
+        """Go on with the seeds at these positions alone."""
+
+    def words(self, tensors: Mapping[str, Tensor], batch: Batch, progress: Progress | None, stage: int = 0) -> int:
+        """Return the words of noise that one seed's pass takes, from a dry run per batch shape and stage.
+
+        progress None: a forward pass in evaluation.
+        """
+        shapes = tuple((k, tuple(v.shape)) for d in (batch.features, batch.extras) for k, v in d.items())
+        known = (stage, progress is None, len(batch), shapes)
+        if known not in self._sizes:
+            tape = Tape(self._like, training=progress is not None)
+
+            def run(model: AffectModel) -> None:
+                output = model(batch, tape)
+                if progress is not None:
+                    model.losses(output, batch, progress)
+
+            with torch.no_grad():
+                call(self.model, {k: v.clone() for k, v in tensors.items()}, run)
+            self._sizes[known] = tape.words
+        return self._sizes[known]
+
+    def pass_(self, model: AffectModel, batch: Batch, words: Tensor, progress: Progress, stage: Stage) -> Any:
+        """Return (loss, (terms and loss in one vector, memo)) of one seed for one stage."""
+        noise = Pool(words, self._like)
+        terms, memo = model.losses(model(batch, noise), batch, progress)
+        noise.close()
+        unknown = [t for t in stage.losses if t not in terms]
+        if unknown:
+            raise ConfigError(f"stage {stage.name!r}: loss {unknown[0]!r} is unknown, the model has {', '.join(terms)}")
+        chosen = {k: terms[k] for k in stage.losses or terms}
+        wrong = [k for k, v in chosen.items() if v.ndim]
+        if wrong:
+            raise TrainingError(f"loss {wrong[0]!r} has shape {tuple(chosen[wrong[0]].shape)}, it must be a scalar")
+        weights = model.weights(progress)
+        loss = torch.stack([weights.get(k, 1.0) * v for k, v in chosen.items()]).sum()
+        names = [*chosen, "total"]
+        self._names(names if len(self.stages) == 1 else [f"{stage.name}.{k}" for k in names])
+        return loss, (torch.stack([*chosen.values(), loss]).detach(), dict(memo))
+
+    def _names(self, names: list[str]) -> None:
+        if not set(names) & set(self.terms):
+            self.terms += names
+        elif not set(names) <= set(self.terms):
+            raise TrainingError(f"the model's losses changed during training: {names}, before {self.terms}")
+
+
+class Single(Learner):
+    """One seed, trained as any module is: `backward` through the module, one optimiser a stage."""
+
+    def __init__(self, model: AffectModel, seed: int, recipe: Recipe) -> None:
+        super().__init__(model, [seed], recipe)
+        self._params = dict(model.named_parameters())
+        self._optimizers = [StageOptimizer(recipe, {n: self._params[n] for n in m}, False) for m in self._mine]
+        self._ema = {n: self._params[n].detach().clone() for m in self._mine for n in m} if recipe.ema_decay else {}
+
+    def step(self, batch: Batch, progress: Progress, factors: Sequence[float]) -> Tensor:
+        batch = batch.map(lambda x: x[0])
+        self.model.train()
+        columns, memo = [], {}
+        for i, (stage, optimizer, names) in enumerate(zip(self.stages, self._optimizers, self._mine)):
+            size = self.words(tensors_of(self.model), batch, progress, i)
+            words = fill(self.seeds, size, self.device, "train", progress.step, i)[0]
+            loss, (terms, memo) = self.pass_(self.model, batch, words, progress, stage)
+            leaves = [self._params[n] for n in names]
+            grads = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
+            optimizer.step(clip({n: g.unsqueeze(0) for n, g in zip(names, grads)}, self.recipe), factors)
+            columns.append(terms)
+        with torch.no_grad():
+            if memo:
+                self.model.remember(memo)
+            for n, average in self._ema.items():
+                average.lerp_(self._params[n], 1 - (self.recipe.ema_decay or 0))
+        return torch.cat(columns).unsqueeze(0)
+
+    @torch.no_grad()
+    def predict(self, batch: Batch, chunk: int) -> Tensor:
+        self.model.eval()
+        tensors = {**tensors_of(self.model), **self._ema}
+        words = fill(self.seeds, self.words(tensors, batch, None), self.device, "evaluate", chunk)[0]
+        out: Tensor = call(self.model, tensors, lambda m: forward(m, batch, words, self._like))
+        return out.unsqueeze(0)
+
+    def evaluated(self) -> Tensors:
+        return {k: v.detach().unsqueeze(0) for k, v in {**tensors_of(self.model), **self._ema}.items()}
+
+    def state(self) -> Tensors:
+        out = {f"model/{k}": v.detach().unsqueeze(0) for k, v in tensors_of(self.model).items()}
+        out |= {f"ema/{k}": v.unsqueeze(0) for k, v in self._ema.items()}
+        return out | {f"stage{i}/{k}": v for i, o in enumerate(self._optimizers) for k, v in o.dump().items()}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():  # copied into place: adopted storage could be aligned otherwise and round otherwise
+            for k, v in tensors_of(self.model).items():
+                v.copy_(state[f"model/{k}"][0])
+            for k, v in self._ema.items():
+                v.copy_(state[f"ema/{k}"][0])
+        for i, o in enumerate(self._optimizers):
+            o.load(section(state, f"stage{i}/"))
+
+    def keep(self, positions: Sequence[int]) -> None:
+        self.seeds = [self.seeds[p] for p in positions]
+
+
+def forward(model: AffectModel, batch: Batch, words: Tensor, like: Tensor) -> Tensor:
+    """Return the raw prediction in evaluation; raises TrainingError if the noise is not used up."""
+    noise = Pool(words, like, training=False)
+    prediction = model(batch, noise).prediction
+    noise.close()
+    return prediction
+
+
+def section(tensors: Mapping[str, Tensor], prefix: str) -> Tensors:
+    """Return the entries under a prefix, without it."""
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

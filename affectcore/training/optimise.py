@@ -1,0 +1,128 @@
+"""One stage's optimiser, with rates by name prefix, clipping per seed, and a state that does not know whether it is stacked.
+
+Everything that crosses this module's border has a leading seed axis (S, ...), S = 1 for a single run.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from affectcore.errors import ConfigError
+from affectcore.training.recipe import Recipe
+
+
+def under(name: str, prefix: str) -> bool:
+    """Whether a dotted parameter name lies under a prefix ("text" holds text.weight, not text_fc.weight)."""
+    return not prefix or name == prefix or name.startswith(prefix if prefix.endswith(".") else prefix + ".")
+
+
+def members(names: Iterable[str], prefixes: Sequence[str], what: str) -> list[str]:
+    """Return the names under any of the prefixes (all if there are none). Raises ConfigError for an empty prefix."""
+    names = list(names)
+    for p in prefixes:
+        if not any(under(n, p) for n in names):
+            raise ConfigError(f"{what}: no trainable parameter lies under {p!r}; there are {', '.join(names[:8])} ...")
+    return [n for n in names if not prefixes or any(under(n, p) for p in prefixes)]
+
+
+def check_prefixes(recipe: Recipe, names: Iterable[str]) -> None:
+    """Raise ConfigError if a prefix of the recipe names no trainable parameter."""
+    names = list(names)
+    members(names, [g.prefix for g in recipe.groups], "recipe: groups")
+    members(names, [p for p, _ in recipe.clip_prefixes], "recipe: clip_prefixes")
+
+
+def _rates(recipe: Recipe, name: str, vector: bool) -> tuple[float, float]:
+    lr, decay = recipe.lr, 0.0 if vector and not recipe.decay_vectors else recipe.weight_decay
+    for g in sorted((g for g in recipe.groups if under(name, g.prefix)), key=lambda g: len(g.prefix)):
+        lr = lr if g.lr is None else g.lr
+        decay = decay if g.weight_decay is None else g.weight_decay
+    return lr, decay
+
+
+def clip(grads: dict[str, Tensor], recipe: Recipe) -> dict[str, Tensor]:
+    """Return the gradients ((S, ...) by name) clipped by value, then by norm, every seed and clip_prefix by itself."""
+    if recipe.clip_value is not None:
+        grads = {n: g.clamp(-recipe.clip_value, recipe.clip_value) for n, g in grads.items()}
+    parts: dict[tuple[str, float], list[str]] = {}
+    for n in grads:
+        special = max((p for p in recipe.clip_prefixes if under(n, p[0])), key=lambda p: len(p[0]), default=None)
+        if special is not None:
+            parts.setdefault(special, []).append(n)
+        elif recipe.clip_norm is not None:
+            parts.setdefault(("", recipe.clip_norm), []).append(n)
+    clipped = dict(grads)  # out of place: two parameters may share one gradient tensor
+    for (_, bound), names in parts.items():
+        norm = torch.stack([grads[n].flatten(1).square().sum(1) for n in names]).sum(0).sqrt()
+        scale = (bound / (norm + 1e-6)).clamp(max=1)
+        for n in names:
+            clipped[n] = grads[n] * scale.view(-1, *[1] * (grads[n].ndim - 1))
+    return clipped
+
+
+class StageOptimizer:
+    """The optimiser of one stage.
+
+    leaves: name -> tensor, updated in place: one seed's parameters, or stacked ones (S, ...) if `stacked`.
+    A plateau schedule gives each seed a rate of its own; stacked leaves are then optimised through one view a seed.
+    """
+
+    def __init__(self, recipe: Recipe, leaves: Mapping[str, Tensor], stacked: bool) -> None:
+        self.stacked, self.seeds = stacked, len(next(iter(leaves.values()))) if stacked else 1
+        self._views = stacked and recipe.schedule == "plateau"
+        self._slots: dict[str, list[Tensor]] = {}
+        groups: dict[tuple[float, float, int], list[Tensor]] = {}
+        for name, leaf in leaves.items():
+            rates = _rates(recipe, name, vector=leaf.ndim - stacked < 2)
+            self._slots[name] = [leaf.detach()[s] for s in range(self.seeds)] if self._views else [leaf]
+            for s, slot in enumerate(self._slots[name]):
+                groups.setdefault((*rates, s), []).append(slot)
+        self._optimizer = _optimizer(
+            recipe, [dict(params=p, lr=lr, weight_decay=d, rate=lr, seed=s) for (lr, d, s), p in groups.items()]
+        )
+
+    def step(self, grads: Mapping[str, Tensor], factors: Sequence[float]) -> None:
+        """Update the leaves by gradients (S, ...) and one factor on the learning rate per seed."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = group["rate"] * factors[group["seed"]]
+        for name, slots in self._slots.items():
+            g = grads[name]
+            for s, slot in enumerate(slots):
+                slot.grad = (g if self.stacked and not self._views else g[s]).contiguous()
+        self._optimizer.step()
+        for slots in self._slots.values():
+            for slot in slots:
+                slot.grad = None
+
+    def dump(self) -> dict[str, Tensor]:
+        """Return the state by "name/key", each (S, ...); empty before the first step."""
+        out = {}
+        for name, slots in self._slots.items():
+            states = [self._optimizer.state[s] for s in slots]
+            for k in [k for k, v in states[0].items() if isinstance(v, Tensor)]:
+                if k == "step":
+                    out[f"{name}/{k}"] = states[0][k].detach().expand(self.seeds).clone()
+                else:
+                    whole = self.stacked and not self._views
+                    out[f"{name}/{k}"] = states[0][k] if whole else torch.stack([s[k] for s in states])
+        return out
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Take the state of `dump`."""
+        for label, value in state.items():
+            name, k = label.rsplit("/", 1)
+            for s, slot in enumerate(self._slots[name]):
+                one = k == "step" or not self.stacked or self._views
+                like = slot if k != "step" else value
+                self._optimizer.state[slot][k] = (value[s] if one else value).to(like.device, copy=True)
+
+
+def _optimizer(recipe: Recipe, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    device = groups[0]["params"][0].device.type
+    fast = {"fused": True} if device in ("cpu", "cuda") else {"foreach": True}
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, **fast)
+    kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
+    return kind(groups, lr=recipe.lr, betas=recipe.betas, eps=recipe.eps, **fast)

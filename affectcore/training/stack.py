@@ -1,0 +1,108 @@
+"""Many seeds of one model in one step by `torch.func`: every parameter and buffer has a leading seed axis.
+
+A model is written for one seed; `vmap` over that axis does the rest. The numbers are those of single runs up to the order of
+sums (equal to about 1e-12 in float64). Large stacks need an allocator that keeps freed memory: on glibc set
+MALLOC_MMAP_THRESHOLD_, MALLOC_TRIM_THRESHOLD_ and MALLOC_TOP_PAD_ to, say, 4294967296, 4294967296 and 268435456
+before the process starts; without them a stack of ten sequence models is several times slower.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import grad_and_value, stack_module_state, vmap
+
+from affectcore.data.schema import Batch
+from affectcore.models.contract import AffectModel, Progress
+from affectcore.nn.noise import fill
+from affectcore.training.learner import Learner, Tensors, call, forward, section
+from affectcore.training.optimise import StageOptimizer, clip
+from affectcore.training.recipe import Recipe
+
+
+class Stack(Learner):
+    """Seeds trained together. `models`: one initialised model a seed; the first stays as the skeleton whose code is run.
+
+    The skeleton is a real model, not one on the meta device: copying there would untie tied weights without a word.
+    """
+
+    def __init__(self, models: Sequence[AffectModel], seeds: Sequence[int], recipe: Recipe) -> None:
+        super().__init__(models[0], seeds, recipe)
+        params, buffers = stack_module_state(list(models))
+        self._params: Tensors = {k: v.detach() for k, v in params.items()}
+        self._buffers: Tensors = {k: v.detach() for k, v in buffers.items()}
+        self._ema: Tensors = {n: self._params[n].clone() for m in self._mine for n in m} if recipe.ema_decay else {}
+        self._optimizers = self._new_optimizers()
+
+    def _new_optimizers(self) -> list[StageOptimizer]:
+        return [StageOptimizer(self.recipe, {n: self._params[n] for n in m}, True) for m in self._mine]
+
+    def _first(self) -> Tensors:
+        return {k: v[0] for k, v in {**self._params, **self._buffers}.items()}
+
+    def step(self, batch: Batch, progress: Progress, factors: Sequence[float]) -> Tensor:
+        self.model.train()
+        one = batch.map(lambda x: x[0])
+        columns: list[Tensor] = []
+        memo: Tensors = {}
+        for i, (stage, optimizer, names) in enumerate(zip(self.stages, self._optimizers, self._mine)):
+
+            def loss(mine: Tensors, rest: Tensors, batch: Batch, words: Tensor, stage: Any = stage) -> Any:
+                return call(self.model, mine | rest, lambda m: self.pass_(m, batch, words, progress, stage))
+
+            size = self.words(self._first(), one, progress, i)
+            words = fill(self.seeds, size, self.device, "train", progress.step, i)
+            mine = {n: self._params[n] for n in names}
+            rest = {k: v for k, v in {**self._params, **self._buffers}.items() if k not in mine}
+            grads, (_, (terms, memo)) = vmap(grad_and_value(loss, has_aux=True))(mine, rest, batch, words)
+            optimizer.step(clip(grads, self.recipe), factors)
+            columns.append(terms)
+        with torch.no_grad():
+            if memo:
+                vmap(self._remember, out_dims=None)(self._params, self._buffers, memo)
+            for n, average in self._ema.items():
+                average.lerp_(self._params[n], 1 - (self.recipe.ema_decay or 0))
+        return torch.cat(columns, 1)
+
+    def _remember(self, params: Tensors, buffers: Tensors, memo: Tensors) -> None:
+        call(self.model, params | buffers, lambda m: m.remember(memo))
+
+    @torch.no_grad()
+    def predict(self, batch: Batch, chunk: int) -> Tensor:
+        self.model.eval()
+        words = fill(self.seeds, self.words(self._first(), batch, None), self.device, "evaluate", chunk)
+
+        def one(tensors: Tensors, words: Tensor) -> Tensor:
+            out: Tensor = call(self.model, tensors, lambda m: forward(m, batch, words, self._like))
+            return out
+
+        out: Tensor = vmap(one)(self.evaluated(), words)
+        return out
+
+    def evaluated(self) -> Tensors:
+        return {**self._params, **self._ema, **self._buffers}
+
+    def state(self) -> Tensors:
+        out = {f"model/{k}": v for k, v in {**self._params, **self._buffers}.items()}
+        out |= {f"ema/{k}": v for k, v in self._ema.items()}
+        return out | {f"stage{i}/{k}": v for i, o in enumerate(self._optimizers) for k, v in o.dump().items()}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        for part in (self._params, self._buffers):
+            for k, v in part.items():
+                v.copy_(state[f"model/{k}"])
+        for k, v in self._ema.items():
+            v.copy_(state[f"ema/{k}"])
+        for i, o in enumerate(self._optimizers):
+            o.load(section(state, f"stage{i}/"))
+
+    def keep(self, positions: Sequence[int]) -> None:
+        rows = torch.tensor(positions, device=self.device)
+        old = [{k: v.index_select(0, rows.to(v.device)) for k, v in o.dump().items()} for o in self._optimizers]
+        for part in (self._params, self._buffers, self._ema):
+            part.update({k: v.index_select(0, rows) for k, v in part.items()})
+        self._optimizers = self._new_optimizers()
+        for o, state in zip(self._optimizers, old):
+            o.load(state)
+        self.seeds = [self.seeds[p] for p in positions]
