@@ -11,8 +11,8 @@ BIBTEX: dict[str, str] = {
 }""",
     "liu2018efficient": """@inproceedings{liu2018efficient,
   title = {Efficient Low-rank Multimodal Fusion With Modality-Specific Factors},
-  author = {Liu, Zhun and Shen, Ying and Lakshminarasimhan, Varun Bharadhwaj and Liang, Paul Pu and Zadeh, AmirAli Bagher
-            and Morency, Louis-Philippe},
+  author = {Liu, Zhun and Shen, Ying and Lakshminarasimhan, Varun Bharadhwaj and Liang, Paul Pu and
+            Bagher Zadeh, AmirAli and Morency, Louis-Philippe},
   booktitle = {Proceedings of the 56th Annual Meeting of the Association for Computational Linguistics (Volume 1: Long
                Papers)},
   pages = {2247--2256},
@@ -21,8 +21,8 @@ BIBTEX: dict[str, str] = {
 }""",
     "tsai2019multimodal": """@inproceedings{tsai2019multimodal,
   title = {Multimodal Transformer for Unaligned Multimodal Language Sequences},
-  author = {Tsai, Yao-Hung Hubert and Bai, Shaojie and Liang, Paul Pu and Kolter, J. Zico and Morency, Louis-Philippe and
-            Salakhutdinov, Ruslan},
+  author = {Tsai, Yao-Hung Hubert and Bai, Shaojie and Liang, Paul Pu and Kolter, J. Zico and
+            Morency, Louis-Philippe and Salakhutdinov, Ruslan},
   booktitle = {Proceedings of the 57th Annual Meeting of the Association for Computational Linguistics},
   pages = {6558--6569},
   year = {2019},

@@ -75,6 +75,9 @@ MODELS: dict[str, Entry] = {
         _entry("linear", "Linear", "logistic or ridge regression on pooled features", kind="estimator"),
         _entry("mlp", "MLP", "early fusion: one hidden layer on pooled features"),
         _entry("late_fusion", "LateFusion", "one network per modality, outputs averaged over those present"),
+        _entry("tfn", "TFN", "outer product of all modalities' vectors", "zadeh2017tensor"),
+        _entry("lmf", "LMF", "outer product read by a weight tensor of low rank", "liu2018efficient"),
+        _entry("mult", "MulT", "every modality attends to every other, step by step", "tsai2019multimodal"),
     )
 }
 

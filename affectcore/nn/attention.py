@@ -42,6 +42,37 @@ class Droppable(Protocol):
     def dropout(self, x: Tensor, p: float) -> Tensor: ...
 
 
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    heads: int,
+    mask: Tensor | None = None,
+    hidden: Tensor | None = None,
+    noise: Droppable | None = None,
+    p: float = 0.0,
+) -> Tensor:
+    """Return scaled dot-product attention of projected (..., T, D), (..., S, D), (..., S, D) by head: (..., T, D).
+
+    mask (..., S): keys that may be seen; hidden (T, S): pairs that may not, as a future mask; p: share of attention
+    weights that `noise` drops. The key mask costs no pass over the (T, S) scores: it enters the product as one more
+    feature, 1 in the query and 0 or -1e4 in the key.
+    """
+    scale = (query.shape[-1] // heads) ** -0.5
+    q, k, v = ((x.unflatten(-1, (heads, -1)).transpose(-2, -3)) for x in (query * scale, key, value))
+    if mask is not None:
+        bias = torch.zeros_like(k[..., :1]).masked_fill(~mask.unsqueeze(-2).unsqueeze(-1), HIDDEN)
+        q, k = torch.cat([q, torch.ones_like(q[..., :1])], -1), torch.cat([k, bias], -1)
+    scores = q @ k.transpose(-1, -2)  # (..., heads, T, S)
+    if hidden is not None:
+        scores = scores.masked_fill(hidden, HIDDEN)
+    weights = scores.softmax(-1)
+    if noise is not None and p > 0:
+        weights = noise.dropout(weights, p)
+    mixed = (weights @ v).transpose(-2, -3).flatten(-2)  # (..., T, D)
+    return mixed if mask is None else mixed * mask.any(-1).unsqueeze(-1).unsqueeze(-1).to(mixed.dtype)
+
+
 class MultiheadAttention(nn.Module):
     """Multi-head attention of queries (..., T, D) over memory (..., S, D): (..., T, D).
 
@@ -59,25 +90,12 @@ class MultiheadAttention(nn.Module):
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
-    def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(-2, -3)  # (..., heads, T, D / heads)
-
     def forward(
         self, query: Tensor, memory: Tensor, mask: Tensor | None = None, noise: Droppable | None = None, p: float = 0.0
     ) -> Tensor:
         """mask (..., S): keys that may be seen; None means all. `p` drops attention weights, drawn from `noise`."""
-        d = self.features
-        w, b = self.in_proj_weight, self.in_proj_bias
-        q = F.linear(query, w[:d], b[:d]) * (d // self.heads) ** -0.5
+        d, w, b = self.features, self.in_proj_weight, self.in_proj_bias
+        q = F.linear(query, w[:d], b[:d])
         k, v = F.linear(memory, w[d:], b[d:]).chunk(2, -1)
-        q, k, v = self._split(q), self._split(k), self._split(v)
-        scores = q @ k.transpose(-1, -2)  # (..., heads, T, S)
-        if mask is None:
-            weights = scores.softmax(-1)
-        else:
-            weights = masked_softmax(scores, mask.unsqueeze(-2).unsqueeze(-2).expand_as(scores))
-        if noise is not None:
-            weights = noise.dropout(weights, p)
-        mixed = (weights @ v).transpose(-2, -3).flatten(-2)  # (..., T, D)
-        out = self.out_proj(mixed)
+        out: Tensor = self.out_proj(attend(q, k, v, self.heads, mask, None, noise, p))
         return out if mask is None else out.masked_fill(~mask.any(-1).unsqueeze(-1).unsqueeze(-1), 0)

@@ -12,7 +12,7 @@ class _Task(Protocol):
 
 
 def task_loss(task: _Task, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Return the scalar mean loss of a task; with `weight` (B,), the weighted mean over samples (0 if all weights are 0).
+    """Return the scalar mean loss of a task; with `weight` (B,) the weighted mean over samples, 0 if all are 0.
 
     regression: absolute error of (B,) predictions; single_label: cross-entropy of (B, C) logits;
     multi_label: binary cross-entropy of (B, C) logits, mean over samples and classes.

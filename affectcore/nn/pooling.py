@@ -31,6 +31,12 @@ def last_step(x: Tensor, lengths: Tensor) -> Tensor:
     return step_at(x, lengths - 1)
 
 
+def last_observed(mask: Tensor) -> Tensor:
+    """Return the position (...), int64, of the last True of mask (..., T); 0 where there is none."""
+    steps = torch.arange(mask.shape[-1], device=mask.device)
+    return (mask * steps).amax(-1)
+
+
 class AttentionPooling(nn.Module):
     """Weighted mean over observed steps, weights softmax(v . tanh(W x + b)) (Bahdanau-style additive scores).
 

@@ -1,7 +1,7 @@
 """Late fusion: one small network per modality, their outputs averaged over the modalities that are there.
 
-Symbols: x_m (B, D_m) mean over observed steps; l_m (B, C) outputs of modality m; w (M,) weights, equal or the softmax of
-learned scores; prediction sum_m w_m a_m l_m / sum_m w_m a_m with a_m = 1 where anything of modality m was observed.
+Symbols: x_m (B, D_m) mean over observed steps; l_m (B, C) outputs of modality m; w (M,) weights, equal or the softmax
+of learned scores; prediction sum_m w_m a_m l_m / sum_m w_m a_m, a_m = 1 where anything of modality m was observed.
 If nothing at all was observed, the networks are averaged at the zero input.
 """
 

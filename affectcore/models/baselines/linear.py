@@ -81,7 +81,6 @@ class Linear:
         if self.shape.task.kind == "regression":
             return [Ridge(alpha=strength).fit(x, y)]
         weight = "balanced" if self.config.balanced else None
-        steps = self.config.iterations
         models: list[Any] = []
         for column in [y] if self.shape.task.kind == "single_label" else list(y.T.astype(np.int64)):
             if len(np.unique(column)) == 1:  # a label that never varies in training: its share, for every sample

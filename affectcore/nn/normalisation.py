@@ -1,0 +1,34 @@
+"""Batch normalisation whose running statistics are returned and written after the step, never inside `forward`."""
+
+import torch
+from torch import Tensor, nn
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation of (B, D), as `torch.nn.BatchNorm1d` (momentum 0.1, unbiased running variance).
+
+    `forward` returns the normalised batch and its statistics (2, D), mean and unbiased variance, detached; hand them to
+    `remember` after the optimiser's step.
+    """
+
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.eps, self.momentum = eps, momentum
+        self.weight = nn.Parameter(torch.ones(features))
+        self.bias = nn.Parameter(torch.zeros(features))
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("variance", torch.ones(features))
+
+    def forward(self, x: Tensor, training: bool) -> tuple[Tensor, Tensor]:
+        n = x.shape[0]
+        mean, variance = (x.mean(0), x.var(0, correction=0)) if training else (self.mean, self.variance)
+        y = (x - mean) * torch.rsqrt(variance + self.eps) * self.weight + self.bias
+        return y, torch.stack([mean, variance * (n / max(n - 1, 1))]).detach()
+
+    @torch.no_grad()
+    def remember(self, statistics: Tensor) -> None:
+        self.mean.lerp_(statistics[0], self.momentum)
+        self.variance.lerp_(statistics[1], self.momentum)
