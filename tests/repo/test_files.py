@@ -192,3 +192,10 @@ def test_no_tracked_text_holds_a_path_of_a_machine(tracked: list[str]) -> None:
             continue
         found += [f"{name}: {m.group()}" for m in path.finditer((ROOT / name).read_bytes().decode("utf-8", "ignore"))]
     assert not found
+
+
+def test_the_book_knows_every_citation_of_the_models() -> None:
+    from affectcore.models.cite import BIBTEX
+
+    known = set(re.findall(r"^@\w+\{([\w-]+),", (ROOT / "book" / "references.bib").read_text(), re.M))
+    assert set(BIBTEX) <= known
