@@ -1,9 +1,10 @@
 """Interrupted training goes on where it was: one safetensors file a run, its JSON in the header, no pickle.
 
-The file is written under a temporary name and renamed, so a kill or a full disk leaves the one before. It names the run it
-belongs to field by field, and a run that differs in one is refused by that field's name.
+The file is written under a temporary name and renamed, so a kill or a full disk leaves the one before. It names the run
+it belongs to field by field, and a run that differs in one is refused by that field's name.
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -27,10 +28,8 @@ def write(path: Path, tensors: Mapping[str, Tensor], spec: Mapping[str, Any], pr
         half.write_bytes(blob)
         half.replace(path)
     except OSError as e:
-        try:
+        with contextlib.suppress(OSError):  # where nothing can be written, nothing can be cleaned up either
             half.unlink(missing_ok=True)
-        except OSError:
-            pass  # where nothing can be written, nothing can be cleaned up either
         raise TrainingError(f"checkpoint {path} cannot be written: {e.strerror}; the one before is kept") from e
 
 

@@ -1,4 +1,4 @@
-"""What training returns: one `Fit` a seed, with one `Epoch` per epoch; and the error that carries the seeds that did finish."""
+"""What training returns: one `Fit` a seed with one `Epoch` an epoch, and the error that carries the seeds that finished."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +11,10 @@ from affectcore.errors import TrainingError
 
 @dataclass(frozen=True)
 class Epoch:
-    """losses: mean unweighted terms and "total" over the epoch's steps. valid, test: values by metric name (test only
-    under an oracle_test_ rule). factor: on the learning rates at the epoch's last step. threshold: the tuned one, or None.
+    """One epoch of one seed.
+
+    losses: mean unweighted terms and "total" over the epoch's steps. valid, test: values by metric name (test only under
+    an oracle_test_ rule). factor: on the learning rates at the epoch's last step. threshold: the tuned one, or None.
     wall_s, cpu_s: seconds of the epoch divided by the seeds that shared it.
     """
 
@@ -30,8 +32,8 @@ class Epoch:
 class Fit:
     """One trained seed.
 
-    state: parameters and buffers of the selected epoch by name, on the CPU. threshold: for label sets, 0.5 unless the rule
-    tunes it. parameters: trainable ones, tied once. wall_s, cpu_s: of training, divided by the seeds that shared it.
+    state: parameters and buffers of the selected epoch by name, on the CPU. threshold: for label sets, 0.5 unless the
+    rule tunes it. parameters: trainable ones, tied once. wall_s, cpu_s: of training, divided by the seeds that shared it.
     peak_memory_mb: largest resident size of the process (CPU) or allocated memory (CUDA), shared by stacked seeds.
     stacked: how many seeds were trained together.
     """

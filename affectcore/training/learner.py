@@ -21,20 +21,37 @@ from affectcore.training.recipe import Recipe
 Tensors = dict[str, Tensor]
 
 
-class _Call(nn.Module):
-    """Lets `functional_call`, which calls `forward` alone, call any function of the model."""
+class Body(nn.Module):
+    """A model whose parameters and buffers are handed in: `with_(tensors, f)` is f(model) with those tensors in place.
+
+    `functional_call` calls `forward` alone, hence the module around the model. It also damages a model in which one
+    submodule has two names (it swaps both and restores them in the wrong order: seen in torch 2.13). So every place is
+    named exactly once here, tied places with the same tensor.
+    """
 
     def __init__(self, model: AffectModel) -> None:
         super().__init__()
         self.model = model
+        first: dict[int, str] = {}
+        self._places: dict[str, str] = {}  # name of the place -> name that the tensor goes by
+        for prefix, module in model.named_modules():
+            for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
+                if tensor is not None:
+                    place = f"{prefix}.{name}" if prefix else name
+                    self._places[f"model.{place}"] = first.setdefault(id(tensor), place)
 
     def forward(self, f: Callable[[AffectModel], Any]) -> Any:
         return f(self.model)
 
-
-def call(model: AffectModel, tensors: Mapping[str, Tensor], f: Callable[[AffectModel], Any]) -> Any:
-    """Return f(model) with these parameters and buffers in the place of the model's own."""
-    return functional_call(_Call(model), {f"model.{k}": v for k, v in tensors.items()}, (f,))
+    def with_(self, tensors: Mapping[str, Tensor], f: Callable[[AffectModel], Any]) -> Any:
+        """Return f(model). Raises TrainingError if f assigns a buffer: the new value would be lost without a word."""
+        given = {place: tensors[name] for place, name in self._places.items()}
+        after = dict(given)
+        out = functional_call(self, after, (f,), tie_weights=False)
+        lost = [p for p in given if after[p] is not given[p]]
+        if lost:
+            raise TrainingError(f"the model assigns {lost[0].removeprefix('model.')}; write into the buffer instead")
+        return out
 
 
 def tensors_of(model: AffectModel) -> Tensors:
@@ -43,10 +60,11 @@ def tensors_of(model: AffectModel) -> Tensors:
 
 
 class Learner(ABC):
-    """seeds: the live ones in order. model: the module whose code is run. terms: names of the columns that `step` returns."""
+    """seeds: the live ones, in order. model: the module whose code is run. terms: names of the columns of `step`."""
 
     def __init__(self, model: AffectModel, seeds: Sequence[int], recipe: Recipe) -> None:
         self.model, self.seeds, self.recipe = model, list(seeds), recipe
+        self.body = Body(model)
         self.stages: tuple[Stage, ...] = model.stages()
         trainable = [n for n, p in model.named_parameters() if p.requires_grad]
         check_prefixes(recipe, trainable)
@@ -103,7 +121,7 @@ class Learner(ABC):
                     model.losses(output, batch, progress)
 
             with torch.no_grad():
-                call(self.model, {k: v.clone() for k, v in tensors.items()}, run)
+                self.body.with_({k: v.clone() for k, v in tensors.items()}, run)
             self._sizes[known] = tape.words
         return self._sizes[known]
 
@@ -155,7 +173,7 @@ class Single(Learner):
             columns.append(terms)
         with torch.no_grad():
             if memo:
-                self.model.remember(memo)
+                self.body.with_(tensors_of(self.model), lambda m: m.remember(memo))
             for n, average in self._ema.items():
                 average.lerp_(self._params[n], 1 - (self.recipe.ema_decay or 0))
         return torch.cat(columns).unsqueeze(0)
@@ -165,7 +183,7 @@ class Single(Learner):
         self.model.eval()
         tensors = {**tensors_of(self.model), **self._ema}
         words = fill(self.seeds, self.words(tensors, batch, None), self.device, "evaluate", chunk)[0]
-        out: Tensor = call(self.model, tensors, lambda m: forward(m, batch, words, self._like))
+        out: Tensor = self.body.with_(tensors, lambda m: forward(m, batch, words, self._like))
         return out.unsqueeze(0)
 
     def evaluated(self) -> Tensors:

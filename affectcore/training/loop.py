@@ -27,7 +27,7 @@ from affectcore.nn.losses import task_loss
 from affectcore.streams import key, rng
 from affectcore.training import checkpoint
 from affectcore.training.fits import Epoch, Fit, SeedsFailed
-from affectcore.training.learner import Learner, Single, Tensors, call, section, tensors_of
+from affectcore.training.learner import Learner, Single, Tensors, section, tensors_of
 from affectcore.training.recipe import Recipe
 from affectcore.training.selection import Rule, rule, threshold
 from affectcore.training.stack import Stack
@@ -53,11 +53,11 @@ def fit(
     """Return one `Fit` a seed, in the order of `seeds`: one after another, or all at once if `stacked`.
 
     build: makes the untrained model on the CPU; its dtype is the run's. folder: checkpoints go there at most every
-    `checkpoint_s` seconds and at the end, and a run whose checkpoint lies there goes on from it. augment(batch, seed, step)
-    changes a training batch (shapes must not depend on the seed). on_epoch(seed, epoch) is told every finished epoch.
+    `checkpoint_s` seconds and at the end, and a run whose checkpoint lies there goes on from it. augment(batch, seed,
+    step) changes a training batch (shapes must not depend on the seed). on_epoch(seed, epoch) hears of every epoch.
 
     Raises ConfigError (recipe, stages), TrainingError (device, checkpoint), and, after all seeds are through, SeedsFailed
-    with the finished fits if a seed met a loss or prediction that is not finite. The global random state is not touched.
+    with the finished fits if a seed met a loss or prediction that is not finite. Leaves the global random state alone.
     """
     seeds = [int(s) for s in seeds]
     if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
@@ -65,7 +65,8 @@ def fit(
     chosen = rule(recipe.selection)
     _check_metric(data.task, recipe, chosen)
     where = usable(device)
-    fits, failures = {}, {}
+    fits: dict[int, Fit] = {}
+    failures: dict[int, str] = {}
     for group in [seeds] if stacked else [[s] for s in seeds]:
         run = _Run(build, data, recipe, chosen, group, stacked, where, folder, checkpoint_s, augment, on_epoch)
         fits |= run.train()
@@ -161,7 +162,7 @@ class _Run:
         self.file: Path | None = None
         self.epoch = 0
         if folder is not None:
-            name = f"seed-{seeds[0]}" if not stacked else f"stack-{hashlib.sha256(repr(seeds).encode()).hexdigest()[:12]}"
+            name = f"stack-{_hash(seeds)}" if stacked else f"seed-{seeds[0]}"
             self.file, self.spec = Path(folder) / f"{name}.safetensors", self._spec(data)
             self._resume()
 
@@ -209,7 +210,7 @@ class _Run:
             factors = [self.recipe.factor(step, total, self.epoch, v, self.higher) for v in history]
             progress = Progress(self.epoch, step, total, self.recipe.epochs)
             table.append(learner.step(self._draw(rows, live, step), progress, factors))
-        terms = torch.stack(table).detach().double().cpu().numpy()  # (steps, S, terms); the epoch's first wait for a GPU
+        terms = torch.stack(table).detach().double().cpu().numpy()  # (steps, S, terms): the first wait for a GPU
         raw = {k: _predict(learner, self.data[k], self.recipe.trim) for k in self.data if k != "train"}
         tensors = learner.evaluated()
         measured = {s: self._measure(p, s, terms[:, p], raw) for p, s in enumerate(live)}
@@ -258,7 +259,8 @@ class _Run:
         if not np.isfinite(terms).all():
             i, j = np.argwhere(~np.isfinite(terms))[0]
             name = self.learner.terms[j]
-            run.failure = f"seed {seed}: loss {name!r} is {terms[i, j]:g} in epoch {self.epoch}, step {i} of {self.steps}"
+            where = f"in epoch {self.epoch}, step {i} of {self.steps}"
+            run.failure = f"seed {seed}: loss {name!r} is {terms[i, j]:g} {where}"
             return None
         found: dict[str, dict[str, float]] = {"valid": {}, "test": {}}
         tuned = None
@@ -314,14 +316,14 @@ class _Run:
 
     def _spec(self, data: AffectData) -> dict[str, Any]:
         model = self.learner.model
-        shapes = repr([(k, tuple(v.shape), str(v.dtype)) for k, v in tensors_of(model).items()])
+        shapes = [(k, tuple(v.shape), str(v.dtype)) for k, v in tensors_of(model).items()]
         return {
             "seeds": self.all_seeds,
             "stacked": self.stacked,
             "recipe": asdict(self.recipe),
             "data": f"{data.name} {data.fingerprint()}",
             "model": f"{type(model).__qualname__} {model.config!r}",
-            "tensors": hashlib.sha256(shapes.encode()).hexdigest()[:16],
+            "tensors": _hash(shapes),
             "device": self.device.type,
             "augment": None if self.augment is None else getattr(self.augment, "__qualname__", repr(self.augment)),
         }
@@ -348,6 +350,10 @@ class _Run:
             if len(live) < len(self.all_seeds):
                 self.learner.keep(live)
             self.learner.load({k: v.to(self.device) for k, v in section(tensors, "now/").items()})
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()[:12]
 
 
 def _check_metric(task: Task, recipe: Recipe, chosen: Rule) -> None:

@@ -1,4 +1,4 @@
-"""One stage's optimiser, with rates by name prefix, clipping per seed, and a state that does not know whether it is stacked.
+"""One stage's optimiser, with rates by name prefix, clipping per seed, and one form of state for one seed and many.
 
 Everything that crosses this module's border has a leading seed axis (S, ...), S = 1 for a single run.
 """
@@ -80,7 +80,8 @@ class StageOptimizer:
             for s, slot in enumerate(self._slots[name]):
                 groups.setdefault((*rates, s), []).append(slot)
         self._optimizer = _optimizer(
-            recipe, [dict(params=p, lr=lr, weight_decay=d, rate=lr, seed=s) for (lr, d, s), p in groups.items()]
+            recipe,
+            [{"params": p, "lr": r, "weight_decay": d, "rate": r, "seed": s} for (r, d, s), p in groups.items()],
         )
 
     def step(self, grads: Mapping[str, Tensor], factors: Sequence[float]) -> None:

@@ -34,10 +34,10 @@ class Recipe:
     momentum: of sgd, in [0, 1).                betas, eps: of adam and adamw.
     groups: other rates for parameters under a prefix.
 
-    schedule: factor on every learning rate, per step: "constant"; "cosine" or "linear" from 1 to `final` between the end
-    of the warm-up and the last step; "cosine_uncut": the cosine counted from the first step, warm-up or not (BertAdam);
-    "step": `decay_factor` every `decay_epochs` epochs; "plateau": `decay_factor` after `decay_epochs` epochs without a
-    better validation value.
+    schedule: factor on every learning rate, per step: "constant"; "cosine" or "linear" from 1 to `final` between the
+    end of the warm-up and the last step; "cosine_uncut": the cosine counted from the first step, warm-up or not
+    (BertAdam); "step": `decay_factor` every `decay_epochs` epochs; "plateau": `decay_factor` after more than
+    `decay_epochs` epochs without a better value of what the selection rule looks at.
     warmup: share of all steps in [0, 1) over which the factor rises linearly from `warmup_from` in [0, 1].
     final: in [0, 1].   decay_factor: in (0, 1].   decay_epochs: >= 1.
 
@@ -45,7 +45,7 @@ class Recipe:
     batch_size: samples, >= 1.   drop_last: leave out a last batch that is not full (batch norm needs two samples).
     clip_norm: bound of a stage's gradient norm, > 0, or None.   clip_value: bound of every element, applied first.
     clip_prefixes: (prefix, bound) pairs, each with a norm of its own; parameters elsewhere fall under clip_norm.
-    ema_decay: in (0, 1): evaluate and keep the exponential moving average of the parameters, updated every step; None off.
+    ema_decay: in (0, 1): evaluate and keep the exponential moving average of the parameters, taken every step; or None.
     selection: name of a rule in `affectcore.training.selection.RULES`.
     metric: what the rule and `patience` look at: "loss" (the task's loss on the split) or a metric of the task.
     trim: cut each batch to its longest sequence. Only for models that ignore padding and draw no noise per step.

@@ -21,10 +21,11 @@ THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))
 
 @dataclass(frozen=True)
 class Rule:
-    """split: whose values it looks at. keep: the epoch with the best value, or the last one. threshold: tuned there too.
+    """One way to choose.
 
-    stops: whether `patience` may end the run. all_metrics: every metric of the task is followed on the split, so that the
-    best value of each can be read off (no single model has them all).
+    split: whose values it looks at. keep: the epoch with the best value, or the last one. threshold: tuned there too.
+    stops: whether `patience` may end the run. all_metrics: every metric of the task is followed on the split, so that
+    `extremes` can report the best value of each (no single model has them all).
     """
 
     name: str
@@ -100,7 +101,7 @@ def threshold(
 
 
 def extremes(kind: str, epochs: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Return the best value of each metric over the epochs, each at its own epoch (what oracle_test_max_metric reports)."""
+    """Return the best value of each metric, each at its own epoch: what oracle_test_max_metric reports."""
     out = {}
     for name in epochs[0] if epochs else ():
         values = [e[name] for e in epochs]

@@ -1,7 +1,7 @@
 """Many seeds of one model in one step by `torch.func`: every parameter and buffer has a leading seed axis.
 
-A model is written for one seed; `vmap` over that axis does the rest. The numbers are those of single runs up to the order of
-sums (equal to about 1e-12 in float64). Large stacks need an allocator that keeps freed memory: on glibc set
+A model is written for one seed; `vmap` over that axis does the rest. The numbers are those of single runs up to the order
+of sums (equal to about 1e-12 in float64). Large stacks need an allocator that keeps freed memory: on glibc set
 MALLOC_MMAP_THRESHOLD_, MALLOC_TRIM_THRESHOLD_ and MALLOC_TOP_PAD_ to, say, 4294967296, 4294967296 and 268435456
 before the process starts; without them a stack of ten sequence models is several times slower.
 """
@@ -16,13 +16,13 @@ from torch.func import grad_and_value, stack_module_state, vmap
 from affectcore.data.schema import Batch
 from affectcore.models.contract import AffectModel, Progress
 from affectcore.nn.noise import fill
-from affectcore.training.learner import Learner, Tensors, call, forward, section
+from affectcore.training.learner import Learner, Tensors, forward, section
 from affectcore.training.optimise import StageOptimizer, clip
 from affectcore.training.recipe import Recipe
 
 
 class Stack(Learner):
-    """Seeds trained together. `models`: one initialised model a seed; the first stays as the skeleton whose code is run.
+    """Seeds trained together. `models`: one initialised model a seed; the first is the skeleton whose code is run.
 
     The skeleton is a real model, not one on the meta device: copying there would untie tied weights without a word.
     """
@@ -49,7 +49,7 @@ class Stack(Learner):
         for i, (stage, optimizer, names) in enumerate(zip(self.stages, self._optimizers, self._mine)):
 
             def loss(mine: Tensors, rest: Tensors, batch: Batch, words: Tensor, stage: Any = stage) -> Any:
-                return call(self.model, mine | rest, lambda m: self.pass_(m, batch, words, progress, stage))
+                return self.body.with_(mine | rest, lambda m: self.pass_(m, batch, words, progress, stage))
 
             size = self.words(self._first(), one, progress, i)
             words = fill(self.seeds, size, self.device, "train", progress.step, i)
@@ -66,7 +66,7 @@ class Stack(Learner):
         return torch.cat(columns, 1)
 
     def _remember(self, params: Tensors, buffers: Tensors, memo: Tensors) -> None:
-        call(self.model, params | buffers, lambda m: m.remember(memo))
+        self.body.with_(params | buffers, lambda m: m.remember(memo))
 
     @torch.no_grad()
     def predict(self, batch: Batch, chunk: int) -> Tensor:
@@ -74,7 +74,7 @@ class Stack(Learner):
         words = fill(self.seeds, self.words(self._first(), batch, None), self.device, "evaluate", chunk)
 
         def one(tensors: Tensors, words: Tensor) -> Tensor:
-            out: Tensor = call(self.model, tensors, lambda m: forward(m, batch, words, self._like))
+            out: Tensor = self.body.with_(tensors, lambda m: forward(m, batch, words, self._like))
             return out
 
         out: Tensor = vmap(one)(self.evaluated(), words)

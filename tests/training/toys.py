@@ -101,7 +101,7 @@ class Queue(Toy):
     def __init__(self, config: ToyConfig, shape: Shape) -> None:
         super().__init__(config, shape)
         self.bn = nn.BatchNorm1d(config.width)
-        self.register_buffer("queue", torch.zeros(16, config.width))
+        self.register_buffer("queue", torch.zeros(24, config.width))
         self.register_buffer("at", torch.zeros((), dtype=torch.int64))
 
     def forward(self, batch: Batch, noise: Noise) -> QueueOutput:
@@ -120,8 +120,9 @@ class Queue(Toy):
     def remember(self, memo: Memo) -> None:
         n = len(memo["rows"])
         i = (self.at + torch.arange(n)) % len(self.queue)
-        self.queue.index_copy_(0, i, memo["rows"])
-        self.at.add_(n).remainder_(len(self.queue))
+        here = F.one_hot(i, len(self.queue)).to(memo["rows"].dtype)
+        self.queue.copy_(self.queue * (1 - here.sum(0)).unsqueeze(-1) + here.T @ memo["rows"])
+        self.at.copy_((self.at + n) % len(self.queue))
 
 
 @dataclass(frozen=True)
@@ -136,15 +137,18 @@ class TwoStage(Toy):
     def __init__(self, config: ToyConfig, shape: Shape) -> None:
         super().__init__(config, shape)
         self.decoder = nn.Linear(config.width, sum(shape.dims.values()))
-        self.twin = self.encoder
+        self.twin = self.encoder  # one module under two names
+        self.other = nn.Linear(self.encoder.in_features, config.width)
+        self.other.weight = self.encoder.weight  # one parameter in two modules
         self.frozen = nn.Parameter(torch.randn(config.width), requires_grad=False)
 
     def stages(self) -> tuple[Stage, ...]:
-        return Stage("rebuild", ("decoder",), ("rebuild",)), Stage("task", ("encoder", "head"), ("task", "rebuild"))
+        task = Stage("task", ("encoder", "head", "other.bias"), ("task", "rebuild"))
+        return Stage("rebuild", ("decoder",), ("rebuild",)), task
 
     def forward(self, batch: Batch, noise: Noise) -> TwoOutput:
         x = pooled(batch)
-        h = noise.dropout(torch.tanh(self.encoder(x) + self.twin(x)), self.config.dropout) + self.frozen
+        h = noise.dropout(torch.tanh(self.encoder(x) + self.twin(x) + self.other(x)), self.config.dropout) + self.frozen
         return TwoOutput(self.finish(h).prediction, self.decoder(h), x)
 
     def losses(self, output: TwoOutput, batch: Batch, progress: Progress) -> tuple[dict[str, Tensor], Memo]:
