@@ -4,7 +4,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import f1_score
@@ -52,6 +52,7 @@ def test_exact_permutation_is_scipys():
     assert s.permutation(D).p == pytest.approx(want.pvalue)
     assert s.permutation(np.abs(D) + 1).p == pytest.approx(2 / 1024)
     assert s.permutation(np.ones(5)).p == pytest.approx(2 / 32)
+    assert s.permutation(np.zeros(5)).p == 1
 
 
 def test_random_permutation_is_near_the_exact_one():
@@ -84,6 +85,7 @@ def test_wilson_interval_is_statsmodels():
 P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=20)
 
 
+@settings(max_examples=20, deadline=None)
 @given(P_VALUES)
 def test_corrections_are_statsmodels(p):
     multitest = pytest.importorskip("statsmodels.stats.multitest")
@@ -176,8 +178,8 @@ def naive_hierarchical_bootstrap(x, groups, levels, draws, r):
 
 @pytest.mark.parametrize("levels", [("seeds",), ("items",), ("groups",), ("seeds", "groups"), s.LEVELS])
 def test_fast_bootstrap_has_the_distribution_of_the_naive_twin(levels):
-    x, g = crossed(rng(0, "twin data"), 4, 6, 5, 0.5, 0.5, 1.0)
-    g[:4] = 5  # unequal groups
+    x, g = crossed(rng(0, "twin data"), 4, 6, 5, 0.5, 0.5, 1.0, mean=2.0)
+    g[:4] = 5  # unequal groups, and a mean that is not 0: the number of drawn items varies and must be divided by
     fast = s.hierarchical_bootstrap(x, rng(1, "fast"), groups=g, levels=levels, draws=4_000)
     slow = naive_hierarchical_bootstrap(x, g, levels, 1_500, rng(2, "slow"))
     assert fast.shape == (4_000,)
@@ -200,14 +202,14 @@ def test_item_weights_draw_the_right_totals():
 def test_bootstrap_covers_where_the_naive_item_bootstrap_does_not():
     r = rng(0, "coverage")
     hits = {("seeds", "groups"): 0, s.LEVELS: 0, ("items",): 0}
-    for _ in range(150):
-        x, g = crossed(r, 8, 30, 8, 0.02, 0.3, 0.3)
+    for _ in range(80):
+        x, g = crossed(r, 5, 30, 5, 0.02, 0.3, 0.3)
         for levels in hits:
-            low, high = s.percentile_interval(s.hierarchical_bootstrap(x, r, groups=g, levels=levels, draws=300))
+            low, high = s.percentile_interval(s.hierarchical_bootstrap(x, r, groups=g, levels=levels, draws=200))
             hits[levels] += low <= 0 <= high
-    assert hits[("seeds", "groups")] >= 130  # 95 % nominal: below 130 of 150 has probability 1e-5
+    assert hits[("seeds", "groups")] >= 66  # at 93 % coverage fewer than 66 of 80 has probability 1e-3
     assert hits[s.LEVELS] >= hits[("seeds", "groups")] - 3
-    assert hits[("items",)] < 100
+    assert hits[("items",)] < 56
 
 
 def test_metric_bootstrap_agrees_with_the_fast_one_on_a_mean_metric():
@@ -237,6 +239,7 @@ def test_compare_by_seed():
     assert s.compare(b + D, b, method="bca", rng=rng(0, "c")).p == pytest.approx(s.permutation(D).p)
     assert c.above_zero
     assert c.below(0.05)
+    assert c.below((c.interval90[1] + c.interval95[1]) / 2)
     assert not c.below(0.01)
 
 
@@ -252,9 +255,13 @@ def test_compare_items_and_metric():
     assert c.p == pytest.approx(2 / 2001)
     error = s.compare_items(a != y, b != y, rng(1, "ci"), groups=g, higher_is_better=False)
     assert error.estimate == pytest.approx(c.estimate)
+    sample = s.hierarchical_bootstrap(1.0 * (a == y) - (b == y), rng(1, "ci"), groups=g)
+    assert c.mde == pytest.approx((1.959964 + 0.841621) * sample.std(ddof=1), rel=1e-5)
     f = s.compare_metric(macro_f1, y, a, b, rng(1, "cm"), groups=g, draws=200)
     want = np.mean([f1_score(y, p, average="macro") - f1_score(y, q, average="macro") for p, q in zip(a, b)])
     assert f.estimate == pytest.approx(want)
+    assert f.interval95[0] < want < f.interval95[1]
+    f = s.compare_metric(macro_f1, y, b, a, rng(1, "cm"), groups=g, draws=200, higher_is_better=False)
     assert f.interval95[0] < want < f.interval95[1]
 
 
