@@ -372,7 +372,7 @@ def meld_text(*, target: Literal["emotion", "sentiment"] = "emotion", components
     dialogue = codes((u.split + "/" + u.dialogue_id.astype(str)).to_numpy(str))
     main = u.speaker[u.split == "train"].value_counts().index[:6]
     speaker = main.get_indexer(u.speaker).astype(np.int64)
-    position = u.groupby(dialogue).cumcount().to_numpy(np.int64)
+    position = u.groupby(dialogue).cumcount().to_numpy(np.int64, copy=True)
     notes = (
         f"text: {components} components of tf-idf (words and pairs), fitted on the training split",
         "six main speakers occur in all splits: the splits are by dialogue, not by speaker",
