@@ -102,6 +102,7 @@ def fetch(name: str, folder: Path | None = None, host: str = HOST) -> Path:
 
 def _download(source: Source, folder: Path, host: str) -> Path:
     """Return the verified local copy of one source file."""
+    pooch.get_logger().setLevel("WARNING")  # the progress bar says what is going on
     url = f"{host}/{urllib.parse.quote(source.url_path)}"
     try:
         path = pooch.retrieve(
@@ -125,7 +126,9 @@ def _resume(folder: Path, url: str, output_file: str, _: object) -> None:
             answer.raise_for_status()
             whole = answer.status_code != 206
             total = int(answer.headers.get("Content-Length", 0)) + (0 if whole else have)
-            bar = tqdm(total=total or None, initial=0 if whole else have, unit="B", unit_scale=True, disable=None)
+            bar = tqdm(
+                total=total or None, initial=0 if whole else have, unit="B", unit_scale=True, leave=False, disable=None
+            )
             with part.open("wb" if whole else "ab") as f, bar:
                 bar.set_description(Path(urllib.parse.urlparse(url).path).name[-40:])
                 for chunk in answer.iter_content(_CHUNK):
