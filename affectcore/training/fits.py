@@ -1,7 +1,7 @@
-"""What training returns: one `Fit` a seed with one `Epoch` an epoch, and the error that carries the seeds that finished."""
+"""What training returns: one `Fit` a seed with its `Epoch`s, and the error that carries the finished seeds."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -13,8 +13,8 @@ from affectcore.errors import TrainingError
 class Epoch:
     """One epoch of one seed.
 
-    losses: mean unweighted terms and "total" over the epoch's steps. valid, test: values by metric name (test only under
-    an oracle_test_ rule). factor: on the learning rates at the epoch's last step. threshold: the tuned one, or None.
+    losses: mean unweighted terms and "total" over the epoch's steps. valid, test: values by metric name (test only
+    under an oracle_test_ rule). factor: on the learning rates at the last step. threshold: the tuned one, or None.
     wall_s, cpu_s: seconds of the epoch divided by the seeds that shared it.
     """
 
@@ -33,9 +33,10 @@ class Fit:
     """One trained seed.
 
     state: parameters and buffers of the selected epoch by name, on the CPU. threshold: for label sets, 0.5 unless the
-    rule tunes it. parameters: trainable ones, tied once. wall_s, cpu_s: of training, divided by the seeds that shared it.
+    rule tunes it. parameters: trainable ones, tied once. wall_s, cpu_s: of training, divided by the seeds sharing it.
     peak_memory_mb: largest resident size of the process (CPU) or allocated memory (CUDA), shared by stacked seeds.
-    stacked: how many seeds were trained together.
+    stacked: how many seeds were trained together. best_by_metric: the best test value of each metric over the epochs, each
+    at its own epoch; empty but under an oracle_test_ rule.
     """
 
     seed: int
@@ -49,6 +50,7 @@ class Fit:
     threshold: float = 0.5
     device: str = "cpu"
     stacked: int = 1
+    best_by_metric: Mapping[str, float] = field(default_factory=dict)
 
 
 class SeedsFailed(TrainingError):

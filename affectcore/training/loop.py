@@ -29,7 +29,7 @@ from affectcore.training import checkpoint
 from affectcore.training.fits import Epoch, Fit, SeedsFailed
 from affectcore.training.learner import Learner, Single, Tensors, section, tensors_of
 from affectcore.training.recipe import Recipe
-from affectcore.training.selection import Rule, rule, threshold
+from affectcore.training.selection import Rule, extremes, rule, threshold
 from affectcore.training.stack import Stack
 
 Build = Callable[[], AffectModel]
@@ -56,8 +56,9 @@ def fit(
     `checkpoint_s` seconds and at the end, and a run whose checkpoint lies there goes on from it. augment(batch, seed,
     step) changes a training batch (shapes must not depend on the seed). on_epoch(seed, epoch) hears of every epoch.
 
-    Raises ConfigError (recipe, stages), TrainingError (device, checkpoint), and, after all seeds are through, SeedsFailed
-    with the finished fits if a seed met a loss or prediction that is not finite. Leaves the global random state alone.
+    Raises ConfigError (recipe, stages), TrainingError (device, checkpoint), and, after all seeds are through,
+    SeedsFailed with the finished fits if a seed met a loss or prediction that is not finite. Leaves the global random
+    state alone.
     """
     seeds = [int(s) for s in seeds]
     if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
@@ -310,6 +311,7 @@ class _Run:
             seed, selection, tuple(run.history), {k: v.cpu() for k, v in run.best.items()}, self.parameters,
             sum(e.wall_s for e in run.history), sum(e.cpu_s for e in run.history), peak_memory_mb(self.device),
             0.5 if tuned is None else tuned, str(self.device), n,
+            extremes(self.task.kind, [e.test for e in run.history]) if self.rule.leaky else {},
         )  # fmt: skip
 
     # --- checkpoints

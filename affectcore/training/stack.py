@@ -1,7 +1,7 @@
 """Many seeds of one model in one step by `torch.func`: every parameter and buffer has a leading seed axis.
 
-A model is written for one seed; `vmap` over that axis does the rest. The numbers are those of single runs up to the order
-of sums (equal to about 1e-12 in float64). Large stacks need an allocator that keeps freed memory: on glibc set
+A model is written for one seed; `vmap` over that axis does the rest. The numbers are those of single runs up to the
+order of sums (equal to about 1e-12 in float64). Large stacks need an allocator that keeps freed memory: on glibc set
 MALLOC_MMAP_THRESHOLD_, MALLOC_TRIM_THRESHOLD_ and MALLOC_TOP_PAD_ to, say, 4294967296, 4294967296 and 268435456
 before the process starts; without them a stack of ten sequence models is several times slower.
 """
