@@ -10,6 +10,7 @@
 import platform
 import sys
 import time
+import tomllib
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,7 +22,7 @@ from pathlib import Path
 from affectcore.errors import AffectError, ConfigError
 from affectcore.studies.outcome import Predictions
 from affectcore.studies.sources import executor, sources_hash
-from affectcore.studies.spec import RunSpec, Study, digest
+from affectcore.studies.spec import RunSpec, Study, digest, plain
 from affectcore.studies.store import RunRecord, Store
 
 BUDGET = 9_000  # core-seconds a paper may take on a CPU before one has to insist
@@ -67,9 +68,14 @@ def run_stack(specs: Sequence[RunSpec], device: str = "cpu") -> list[tuple[RunRe
 
 
 def claims_hash(study: str) -> str | None:
-    """Return 16 hexadecimal digits of a study's claims.toml, None if it has none."""
+    """Return 16 hexadecimal digits of what a study's claims.toml says (comments aside), None if it has none."""
     file = Path(__file__).parent / study / "claims.toml"
-    return digest(file.read_text(encoding="utf-8")) if file.is_file() else None
+    if not file.is_file():
+        return None
+    try:
+        return digest(plain(tomllib.loads(file.read_text(encoding="utf-8")), "claims.toml"))
+    except tomllib.TOMLDecodeError as e:
+        raise ConfigError(f"{study}/claims.toml: {e}") from e
 
 
 def find_study(name: str) -> Study:

@@ -91,7 +91,7 @@ class Store:
 
     def __init__(self, folder: str | Path | None = None) -> None:
         self.folder = Path(folder) if folder is not None else default_folder()
-        with _refusals(f"store {self.folder}: cannot be made"):
+        with refusals(f"store {self.folder}: cannot be made"):
             (self.folder / ".leases").mkdir(parents=True, exist_ok=True)
 
     def __contains__(self, run: str) -> bool:
@@ -99,7 +99,7 @@ class Store:
 
     def hashes(self) -> list[str]:
         """The finished runs, sorted."""
-        with _refusals(f"store {self.folder}: cannot be read"):
+        with refusals(f"store {self.folder}: cannot be read"):
             return sorted(p.name for p in self.folder.iterdir() if re.fullmatch("[0-9a-f]{20}", p.name))
 
     @contextmanager
@@ -110,7 +110,7 @@ class Store:
         """
         lock = FileLock(self.folder / ".leases" / f"{run}.lock")
         try:
-            with _refusals(f"store {self.folder}: cannot lock run {run}"):
+            with refusals(f"store {self.folder}: cannot lock run {run}"):
                 lock.acquire(timeout=-1 if wait else 0, poll_interval=0.05)
         except Timeout:
             yield False
@@ -122,7 +122,7 @@ class Store:
 
     def write(self, record: RunRecord, predictions: Predictions) -> None:
         """Keep a finished run, whole. To be called under its lease; a run that is already there is left as it is."""
-        with _refusals(f"store {self.folder}: cannot write run {record.hash}"):
+        with refusals(f"store {self.folder}: cannot write run {record.hash}"):
             for left in self.folder.glob(f".tmp-{record.hash}-*"):  # a killed runner's; nobody else holds the lease
                 shutil.rmtree(left)
             if record.hash in self:
@@ -146,7 +146,7 @@ class Store:
     def record(self, run: str) -> RunRecord:
         """The record of one finished run. Raises StoreError if it is not there or was damaged by hand."""
         file = self.folder / run / "record.json"
-        with _refusals(f"store {self.folder}: cannot read run {run}"):
+        with refusals(f"store {self.folder}: cannot read run {run}"):
             text = file.read_text(encoding="utf-8")
         try:
             record = RunRecord.from_json(json.loads(text))
@@ -164,7 +164,7 @@ class Store:
         """The per-item predictions of one finished run. Raises StoreError if they are not there or damaged."""
         file = self.folder / run / "predictions.npz"
         try:
-            with _refusals(f"store {self.folder}: cannot read run {run}"), np.load(file, allow_pickle=False) as z:
+            with refusals(f"store {self.folder}: cannot read run {run}"), np.load(file, allow_pickle=False) as z:
                 return _from_arrays({k: z[k] for k in z.files})
         except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as e:
             raise StoreError(f"{file}: no predictions ({e}); remove the folder to run it again") from e
@@ -251,7 +251,7 @@ def _flush_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _refusals(what: str) -> Iterator[None]:
+def refusals(what: str) -> Iterator[None]:
     """Say what the file system refuses (full, read-only, absent) in one line."""
     try:
         yield

@@ -15,7 +15,7 @@ from affectcore.studies.spec import RunSpec
 
 
 def execute(specs: Sequence[RunSpec], device: str = "cpu") -> list[Outcome]:
-    """Options: gain (of the arm), log (file that gets a line per start and end), sleep, die (seed), fail (seed), bug."""
+    """Options: gain, items, log (file that gets a line per start and end), sleep, die, fail, bug (each a seed)."""
     return [_one(s) for s in specs]
 
 
@@ -44,7 +44,7 @@ def _one(spec: RunSpec) -> Outcome:
         metrics={s: {c: {"accuracy": accuracy, "undefined": float("nan")} for c in names} for s in splits},
         predictions=Predictions(
             {(s, c): half(scores, spec.label) for s in splits for c in names},
-            *({s: a for s in splits} for a in (np.arange(n), target, np.arange(n) // 4 + 1000)),
+            *(dict.fromkeys(splits, a) for a in (np.arange(n), target, np.arange(n) // 4 + 1000)),
         ),
         bounds={"floor": {s: {"accuracy": 0.5} for s in splits}},
     )  # fmt: skip
