@@ -50,23 +50,31 @@ def grouped(
     `n_folds` equal to the number of groups leaves one group out. Raises ConfigError where there are too few groups.
     """
     count = len(np.unique(groups))
-    if not 2 <= n_folds <= count or not 0 <= k < n_folds:
-        raise ConfigError(f"fold {k} of {n_folds}: must be 0 <= k < n_folds and 2 <= n_folds <= {count} groups")
-    if not 0 < valid_share < 1 or count - -(-count // n_folds) < 2:
-        raise ConfigError(f"valid_share = {valid_share}: must lie between 0 and 1 and leave a group to train on")
+    if not 2 <= n_folds <= count or count < 3 or not 0 <= k < n_folds:
+        rule = "must be 0 <= k < n_folds, with 2 <= n_folds <= the number of groups, which must be 3 or more"
+        raise ConfigError(f"fold {k} of {n_folds} with {count} groups: {rule}")
+    if not 0 < valid_share < 1:
+        raise ConfigError(f"valid_share = {valid_share}: must lie between 0 and 1")
     rest, test = _parts(classes, groups, n_folds, streams.key(seed, "folds"), stratify)[k]
-    inner = min(max(round(1 / valid_share), 2), len(np.unique(groups[rest])))
+    left = len(np.unique(groups[rest]))
+    if left < 2:
+        raise ConfigError(f"fold {k} of {n_folds} with {count} groups: leaves {left} to train and validate on, needs 2")
+    inner = min(max(round(1 / valid_share), 2), left)
     few, some = _parts(classes[rest], groups[rest], inner, streams.key(seed, "folds", "valid", k), stratify)[0]
     return {"train": rest[few], "valid": rest[some], "test": test}
 
 
 def _parts(classes: Ints, groups: Ints, n: int, seed: int, stratify: bool) -> list[tuple[Ints, Ints]]:
-    """Split by group, each group's rows together; `n` parts, none empty."""
+    """Split by group, each group's rows together; `n` parts, none empty and none with nearly all groups."""
     state = seed % 2**32
-    kind = StratifiedGroupKFold if stratify and n < len(np.unique(groups)) else GroupKFold
-    parts = list(kind(n, shuffle=True, random_state=state).split(classes, classes, groups))
-    if any(len(t) == 0 for _, t in parts):  # stratification may starve a fold of large groups; plain grouping does not
-        parts = list(GroupKFold(n, shuffle=True, random_state=state).split(classes, classes, groups))
+    count = len(np.unique(groups))
+    code, size = np.unique(classes, return_inverse=True, return_counts=True)[1:]
+    code[np.isin(code, np.flatnonzero(size < n))] = size.argmax()  # too few for one in each part
+    kind = StratifiedGroupKFold if stratify and n < count and size.max() >= n else GroupKFold
+    parts = list(kind(n, shuffle=True, random_state=state).split(code, code, groups))
+    if any(len(t) == 0 or len(np.unique(groups[a])) < min(2, count - 1) for a, t in parts):
+        # stratification may starve a part where groups are few and large; plain grouping counts groups
+        parts = list(GroupKFold(n, shuffle=True, random_state=state).split(code, code, groups))
     return [(a.astype(np.int64), t.astype(np.int64)) for a, t in parts]
 
 

@@ -282,7 +282,7 @@ def _empty_bytes(*args: object) -> bytes:
 def _set(items: object = ()) -> set[object]:
     if type(items) not in (list, tuple):
         _refuse(f"builtins.set of {_kind(items)}")
-    return set(items)  # type: ignore[call-overload, no-any-return]
+    return set(items)  # type: ignore[call-overload]
 
 
 _WRAPPER = object()  # joblib's class itself: admitted to NEWOBJ alone
