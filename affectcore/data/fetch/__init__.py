@@ -21,6 +21,7 @@ import pooch
 import requests
 from tqdm import tqdm
 
+from affectcore.data import catalog
 from affectcore.data.fetch import rebuild, sources
 from affectcore.data.fetch.sources import Source
 from affectcore.errors import ConfigError, DataError
@@ -64,21 +65,19 @@ RECIPES: dict[str, Recipe] = {
     "class_means": Recipe(_s.CLASS_MEANS, rebuild.class_means),
 }
 
-
-def cache_folder() -> Path:
-    """Return the user's cache folder of this project."""
-    return Path(pooch.os_cache("affectcore"))
+_PART_OF = dict.fromkeys(("iemocap_labels", "sims_labels", "simsv2_labels"), "label_tables")
 
 
 def fetch(name: str, folder: Path | None = None, host: str = HOST) -> Path:
-    """Return the folder of the bundle `name` below `folder` (default: the user's cache), made from its public sources.
+    """Return the folder of the bundle `name` below `folder` (default: where `load` looks), made from public sources.
 
     host: where the pinned files are read from, a mirror for instance. Raises ConfigError for an unknown name, DataError
     for a download that fails or differs from its SHA-256, and for a rebuilt array that differs from its digest.
     """
+    name = _PART_OF.get(name, name)
     if name not in RECIPES:
         raise ConfigError(f"data set {name!r} has no public source to fetch from; these have: {', '.join(RECIPES)}")
-    recipe, root = RECIPES[name], folder or cache_folder()
+    recipe, root = RECIPES[name], folder or catalog.root()
     target = root / name
     if target.is_dir() and not differences(name, target):
         return target

@@ -1,0 +1,315 @@
+"""The command line. Every command imports what it needs when it runs, so that `affectcore --help` answers at once."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from affectcore.errors import AffectError, ConfigError
+
+app = typer.Typer(
+    name="affectcore",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Robust multimodal emotion recognition: models, worlds, data, studies and claims.",
+)
+data = typer.Typer(no_args_is_help=True, help="Data sets: what there is, fetching, checking.")
+results = typer.Typer(no_args_is_help=True, help="Committed results: export finished runs, recompute a sample.")
+app.add_typer(data, name="data")
+app.add_typer(results, name="results")
+
+
+class Format(StrEnum):
+    text = "text"
+    json = "json"
+
+
+AsFormat = Annotated[Format, typer.Option("--format", help="text for people, json for programs")]
+Profile = Annotated[str, typer.Option(help="smoke, standard or full")]
+Row = Mapping[str, Any]
+
+
+def main() -> None:
+    """Run the command line; an error of the input is one line on stderr and exit status 1."""
+    try:
+        app()
+    except AffectError as error:
+        typer.echo(f"affectcore: {' '.join(str(error).split())}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        typer.echo("affectcore: interrupted; finished runs are kept, the same command goes on", err=True)
+        sys.exit(130)
+
+
+def show(rows: Sequence[Row], form: Format, columns: Sequence[str] | None = None) -> None:
+    """Print rows as JSON (every field) or as a table (`columns`, default all)."""
+    if form is Format.json:
+        typer.echo(json.dumps(list(rows), indent=1, ensure_ascii=False))
+        return
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    if not rows:
+        typer.echo("none")
+        return
+    names = list(columns or rows[0])
+    table = Table(*names, box=SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        table.add_row(*(_cell(row[name]) for name in names))
+    console = Console()
+    if not console.is_terminal:  # in a file or pipe nothing is cut to a terminal's width
+        console = Console(width=200)
+    console.print(table, markup=False)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, list | tuple):
+        return ", ".join(_cell(v) for v in value)
+    return str(value)
+
+
+# --- what there is -------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def models(form: AsFormat = Format.text) -> None:
+    """List the models: parameters at the published CMU-MOSI shape, presets, switches."""
+    from affectcore.models.registry import MODELS, parameters
+
+    rows = []
+    for e in MODELS.values():
+        count = {preset: parameters(e.name, preset) for preset in e.presets}
+        row = {"name": e.name, "kind": e.kind, "parameters": count["clean"], "parameters_of_presets": count}
+        row |= {"presets": list(e.presets), "switches": list(e.switches)}
+        rows.append(row | {"summary": e.summary, "citation": e.citation})
+    show(rows, form, ["name", "kind", "parameters", "presets", "summary"])
+
+
+@app.command()
+def worlds(form: AsFormat = Format.text) -> None:
+    """List the synthetic worlds, their tasks and difficulties."""
+    from affectcore.data.worlds import WORLDS
+
+    rows = [
+        {"name": e.name, "task": e.task, "difficulties": list(e.difficulties), "for": e.section, "summary": e.summary}
+        for e in WORLDS.values()
+    ]
+    show(rows, form)
+
+
+@app.command()
+def studies(form: AsFormat = Format.text) -> None:
+    """List the studies, their profiles and sizes."""
+    from affectcore.studies.runner import find_study, study_names
+
+    rows = []
+    for name in study_names():
+        study = find_study(name)
+        runs = {p: len(study.specs(p)) for p in study.profiles}
+        row = {"name": name, "arms": len(study.arms), "data": [d.name for d in study.data]}
+        rows.append(row | {"runs": runs, "question": study.question})
+    if form is Format.text:
+        rows = [r | {"runs": [f"{p} {n}" for p, n in r["runs"].items()]} for r in rows]
+    show(rows, form)
+
+
+@app.command()
+def cite(name: Annotated[str, typer.Argument(help="a model's name; see `affectcore models`")]) -> None:
+    """Print the BibTeX of a model's sources."""
+    from affectcore.models.registry import cite as citation
+
+    typer.echo(citation(name) or f"{name}: a standard method, nothing to cite")
+
+
+# --- data ----------------------------------------------------------------------------------------------------------
+
+
+@data.command("list")
+def data_list(form: AsFormat = Format.text) -> None:
+    """List the data sets: what each holds, its terms, whether it is here."""
+    from affectcore.data.catalog import CATALOG
+
+    rows = [
+        {
+            "name": e.name, "here": e.present, "n": e.n, "level": e.level, "modalities": list(e.modalities),
+            "labels": e.labels, "description": e.description, "licence": e.licence, "source": e.source,
+            "traps": list(e.traps), "options": dict(e.options),
+        }
+        for e in CATALOG.values()
+    ]  # fmt: skip
+    show(rows, form, ["name", "here", "n", "level", "modalities", "labels"])
+    if form is Format.text:
+        typer.echo("Terms, sources, traps and options of each: affectcore data list --format json")
+
+
+@data.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="a set with public sources; see `affectcore data list`")],
+    folder: Annotated[Path | None, typer.Option(help="where to put it (default: where `load` looks)")] = None,
+    mirror: Annotated[str | None, typer.Option(help="read the pinned files from this address instead")] = None,
+) -> None:
+    """Download a set's public sources and rebuild it. An interrupted download goes on where it stopped."""
+    from affectcore.data import fetch as fetching
+
+    typer.echo(fetching.fetch(name, folder, mirror or fetching.HOST))
+
+
+@data.command()
+def check(
+    path: Annotated[Path, typer.Argument(help="file or folder of any format that can be read")],
+    form: AsFormat = Format.text,
+) -> None:
+    """Say what is wrong with a data file or folder, and how to mend it."""
+    from dataclasses import asdict
+
+    from affectcore.data.readers import check as run
+
+    problems = run(path)
+    if form is Format.json:
+        show([asdict(p) for p in problems], form)
+    else:
+        for problem in problems:
+            typer.echo(str(problem))
+        typer.echo(f"{path}: {'nothing wrong' if not problems else f'{len(problems)} problems'}")
+    if problems:
+        raise typer.Exit(1)
+
+
+# --- studies -------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def run(
+    study: Annotated[str, typer.Argument(help="see `affectcore studies`")],
+    profile: Profile = "standard",
+    seeds: Annotated[int | None, typer.Option(min=1, help="seeds an arm (default: the profile's)")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N")] = "cpu",
+    jobs: Annotated[int, typer.Option(min=1, help="processes on this machine")] = 1,
+    cluster: Annotated[str | None, typer.Option(help="address of a Dask scheduler")] = None,
+    store: Annotated[Path | None, typer.Option(help="folder of the runs (default: the user's cache)")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="print runs x seconds and stop")] = False,
+    force: Annotated[bool, typer.Option("--force", help="run although the plan is over the budget")] = False,
+) -> None:
+    """Run what is missing of a study. Killed at any moment, the same command goes on."""
+    from affectcore.studies import runner
+    from affectcore.studies.store import Store
+
+    place = Store(store)
+    if plan:
+        typer.echo(runner.plan(study, profile, seeds, store=place))
+        return
+    report = runner.run_study(
+        study, profile, seeds, device=device, jobs=jobs, cluster=cluster, store=place, force=force
+    )  # fmt: skip
+    typer.echo(report)
+    raise typer.Exit(report.exit_code)
+
+
+@results.command()
+def export(
+    study: Annotated[str, typer.Argument(help="see `affectcore studies`")],
+    profile: Profile = "standard",
+    store: Annotated[Path | None, typer.Option(help="folder of the runs (default: the user's cache)")] = None,
+) -> None:
+    """Pack the finished runs of a study into the results folder."""
+    from affectcore.studies.results import export as pack
+    from affectcore.studies.runner import find_study
+    from affectcore.studies.store import Store
+
+    for file in pack(find_study(study), profile, Store(store)):
+        typer.echo(file)
+
+
+@results.command()
+def verify(
+    study: Annotated[str | None, typer.Argument(help="see `affectcore studies` (default: all of them)")] = None,
+    sample: Annotated[int, typer.Option(min=1, help="records to recompute, a study")] = 3,
+    cheap: Annotated[bool, typer.Option("--cheap", help="draw among the cheapest quarter")] = False,
+    declare: Annotated[bool, typer.Option("--declare", help="mark stale records whose sample is equal")] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N")] = "cpu",
+) -> None:
+    """Recompute a sample of committed records from nothing and compare; list the stale ones."""
+    from affectcore.studies import results as committed
+    from affectcore.studies.runner import find_study, study_names
+
+    bad = 0
+    for name in [study] if study else study_names():
+        found = find_study(name)
+        for line in committed.verify(found, sample, cheap=cheap, declare=declare, device=device):
+            typer.echo(line)
+            bad += not line.ok
+        for line in committed.stale(found):
+            typer.echo(line)
+            bad += 1
+    raise typer.Exit(min(bad, 1))
+
+
+@app.command()
+def claims(
+    paper: Annotated[str | None, typer.Option(help="one study's claims (default: all)")] = None,
+    profile: Annotated[str, typer.Option(help="committed, or a profile in the store")] = "committed",
+    form: AsFormat = Format.text,
+) -> None:
+    """Print the ledger: every claim with its computed verdict."""
+    from affectcore.studies.claims import study_ledger
+    from affectcore.studies.runner import study_names
+
+    if paper is not None and paper not in study_names():
+        raise ConfigError(f"paper {paper!r} is unknown: there are {', '.join(study_names())}")
+    rows = [r.to_json() for name in ([paper] if paper else study_names()) for r in study_ledger(name, profile)]
+    show(rows, form, ["paper", "id", "status", "scope", "estimate", "interval", "p", "seeds", "mde", "margin"])
+
+
+@app.command()
+def bench(
+    names: Annotated[list[str] | None, typer.Argument(help="models (default: all that have a benchmark)")] = None,
+    form: AsFormat = Format.text,
+) -> None:
+    """Measure training throughput against the naive form in one run, on one thread."""
+    from dataclasses import asdict
+
+    from affectcore.models.bench import run_benchmarks
+
+    show([asdict(b) for b in run_benchmarks(names or None)], form)
+
+
+# --- the door for strangers, and help ------------------------------------------------------------------------------
+
+
+@app.command()
+def demo(
+    seed: Annotated[int, typer.Option(min=0, help="of the world and the models")] = 0,
+    out: Annotated[Path, typer.Option(help="where the picture goes")] = Path("runs/demo"),
+) -> None:
+    """Train and compare three models on a world, and on real data if there are any (about a minute)."""
+    from affectcore.demo import run as demonstrate
+
+    demonstrate(seed, out)
+
+
+@app.command()
+def doctor(form: AsFormat = Format.text) -> None:
+    """Say what this installation has and lacks: versions, devices, data, folders."""
+    from affectcore.doctor import examine
+
+    rows = examine()
+    show(rows, form)
+    raise typer.Exit(int(any(r["state"] == "wrong" for r in rows)))
+
+
+if __name__ == "__main__":
+    main()
