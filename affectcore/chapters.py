@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,9 @@ from affectcore.data import catalog
 from affectcore.errors import AffectError, ConfigError
 
 PROFILES = ("committed", "smoke", "standard", "full")
+# pooch imports tqdm.auto, which in a kernel without ipywidgets prints a warning with the path of the environment.
+warnings.filterwarnings("ignore", message="IProgress not found")
+
 SHOWN_VERSIONS = ("affectcore", "torch", "numpy", "scipy", "pandas", "scikit-learn", "matplotlib")
 
 

@@ -259,3 +259,9 @@ def test_pairs_command_fails_on_a_broken_pair(chapter: Chapter) -> None:
 def test_no_torch_is_imported() -> None:
     code = "import sys, affectcore.chapters; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_kernel_stays_silent_about_progress_bars() -> None:
+    """Without ipywidgets, pooch's import of tqdm.auto warns in a kernel, with the environment's path."""
+    code = "import warnings, affectcore.chapters; warnings.warn('IProgress not found. Please update jupyter', stacklevel=1)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stderr == b""
