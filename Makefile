@@ -54,8 +54,9 @@ refresh/%: $(READY)
 linkcheck: $(READY)
 	.venv/bin/$(SITE) . --builder linkcheck
 
-# Checks, in the order of what fails fastest.
-test: lint pairs unit notebooks site-checks
+# Checks, in the order of what fails fastest, one after the other even under -j.
+test: $(READY)
+	@$(MAKE) --no-print-directory -j1 lint pairs unit notebooks site site-checks
 	@echo "All checks passed."
 
 lint: $(READY)
@@ -64,16 +65,16 @@ lint: $(READY)
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
-pairs: $(READY) lint
+pairs: $(READY)
 	$(PY) -m affectcore.chapters pairs
 
-unit: $(READY) pairs
+unit: $(READY)
 	.venv/bin/pytest tests -q -n 2 -m "not slow" --ignore=tests/site
 
-notebooks: $(READY) unit
+notebooks: $(READY)
 	.venv/bin/pytest book -q -n 2 --nbval
 
-site-checks: $(READY) notebooks site
+site-checks: site
 	.venv/bin/pytest tests/site -q
 
 clean:

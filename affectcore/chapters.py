@@ -405,12 +405,12 @@ def stage_command(to: Path, runs: Path = Path("runs/full"), book: Book = Path("b
 
 
 def main() -> None:
-    """Run the command line; an error that the input causes is one line and exit status 2."""
+    """Run the command line; an error of the input is one line on stderr and exit status 1."""
     try:
         app()
     except AffectError as error:
         typer.echo(f"error: {error}", err=True)
-        raise SystemExit(2) from None
+        raise SystemExit(1) from None
 
 
 if __name__ == "__main__":
