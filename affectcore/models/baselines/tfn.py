@@ -19,8 +19,8 @@ Differences from the published code (thuiar/MMSA, commit a94e65d), each with its
 3. `batch_norm`: pooled audio and vision are normalised by batch. Off in `clean`, since missing samples shift the
    statistics of the others; features are scaled by the data's transform instead.
 4. `text_dropout` 0: the code passes the drop-out of text to a one-layer LSTM and sets it to 0 there.
-On the same weights, `author` and the published code give equal outputs (float32, difference 0 on six samples of the MOSI
-shape; the code orders the product audio, vision, text); it has 9,497,043 trained parameters.
+On the same weights, `author` and the published code give equal outputs (float32, difference 0 on six samples of the
+MOSI shape; the code orders the product audio, vision, text); it has 9,497,043 trained parameters.
 In the paper and in the code a regression output is bounded by a sigmoid to the scale of the target (`bounded`).
 """
 
