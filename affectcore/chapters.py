@@ -287,7 +287,10 @@ def run(chapter: Chapter, out: Path, parameters: dict[str, Any]) -> str:
     if parameters:
         command += ["--parameters_yaml", yaml.safe_dump(parameters)]
     start = time.perf_counter()
+    profile = str(parameters.get("profile", "committed"))
     environment = {"OMP_NUM_THREADS": "1", **os.environ, catalog.VARIABLE: str(catalog.root().resolve())}
+    if profile != "committed":
+        environment["AFFECTCORE_RESULTS"] = os.devnull  # a rerun that read the committed results would prove nothing
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     seconds = time.perf_counter() - start
     if done.returncode:
@@ -298,7 +301,6 @@ def run(chapter: Chapter, out: Path, parameters: dict[str, Any]) -> str:
         raise AffectError(f"{chapter.name}: failed after {seconds:.1f} s: {last[0]} (see {failed})")
     notebook = nbformat.read(partial, as_version=4)
     _tidy(notebook)
-    profile = str(parameters.get("profile", "committed"))
     notebook.metadata["affectcore"] = _made(profile, seconds) | {"run": fingerprint}
     nbformat.write(notebook, partial)
     partial.replace(target)
