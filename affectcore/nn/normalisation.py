@@ -30,5 +30,5 @@ class BatchNorm(nn.Module):
 
     @torch.no_grad()
     def remember(self, statistics: Tensor) -> None:
-        self.mean.lerp_(statistics[0], self.momentum)
-        self.variance.lerp_(statistics[1], self.momentum)
+        for buffer, new in zip((self.mean, self.variance), statistics):
+            buffer.mul_(1 - self.momentum).add_(new, alpha=self.momentum)  # lerp_ has no batching rule

@@ -20,8 +20,9 @@ Differences from the published code (thuiar/MMSA, commit a94e65d), each with its
 4. `same_length`: the code's convolution drops the kernel's margin; clean pads, so that a single step is enough.
 Without a switch: keys and values share one drop-out mask, and so do all readers of a modality (the code draws for each
 key and each value; the values without drop-out are the same). A modality that already has d features is convolved too.
-On the same weights, `author` and the published code differ by at most 6e-7 in the outputs (float32; MOSI shape, aligned and
-unaligned) and 6e-7 of the largest entry in the gradient of the text convolution; both have 2,571,551 parameters.
+On the same weights, `author` and the published code differ by at most 6e-7 in the outputs (float32; MOSI shape,
+aligned and unaligned), by 6e-7 of the largest entry in the gradient of the text convolution; both have 2,571,551
+parameters.
 What saves time and changes no value: the normalised memory is computed once per modality and its affine map folded into
 the projections of all layers that read it; the last memory layer is evaluated at the one step that is read.
 """
