@@ -7,6 +7,7 @@ Differences are oriented such that positive means "a is better". Random draws ta
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -212,6 +213,7 @@ def minimal_detectable_effect(sd: float, n: int, *, alpha: float = 0.05, target:
     return sd * _unit_effect(n, alpha, target)
 
 
+@cache
 def _unit_effect(n: float, alpha: float, target: float) -> float:
     if target <= alpha:
         raise EvaluationError(f"target power {target} must exceed alpha {alpha}")
