@@ -116,14 +116,14 @@ def studies(form: AsFormat = Format.text) -> None:
     """List the studies, their profiles and sizes."""
     from affectcore.studies.runner import find_study, study_names
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in study_names():
         study = find_study(name)
         runs = {p: len(study.specs(p)) for p in study.profiles}
         row = {"name": name, "arms": len(study.arms), "data": [d.name for d in study.data]}
         rows.append(row | {"runs": runs, "question": study.question})
     if form is Format.text:
-        rows = [r | {"runs": [f"{p} {n}" for p, n in r["runs"].items()]} for r in rows]
+        rows = [row | {"runs": [f"{p} {n}" for p, n in row["runs"].items()]} for row in rows]
     show(rows, form)
 
 
@@ -249,11 +249,11 @@ def verify(
     bad = 0
     for name in [study] if study else study_names():
         found = find_study(name)
-        for line in committed.verify(found, sample, cheap=cheap, declare=declare, device=device):
-            typer.echo(line)
-            bad += not line.ok
-        for line in committed.stale(found):
-            typer.echo(line)
+        for checked in committed.verify(found, sample, cheap=cheap, declare=declare, device=device):
+            typer.echo(checked)
+            bad += not checked.ok
+        for old in committed.stale(found):
+            typer.echo(old)
             bad += 1
     raise typer.Exit(min(bad, 1))
 
