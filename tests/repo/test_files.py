@@ -150,20 +150,13 @@ def test_every_set_has_its_terms(folder: str, terms: str) -> None:
     assert terms in rows[0]
 
 
-def test_the_citation_file_has_what_its_format_requires() -> None:
+def test_the_citation_file_keeps_its_schema_and_agrees_with_the_package() -> None:
+    command = [str(Path(sys.executable).parent / "check-jsonschema"), "--builtin-schema", "vendor.citation-file-format"]
+    done = subprocess.run([*command, str(ROOT / "CITATION.cff")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    assert citation["cff-version"] == "1.2.0"
-    assert {"message", "title", "authors", "version", "date-released", "license"} <= set(citation)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert citation["version"] == project["version"]
-    assert citation["license"] == project["license"]
-    assert re.fullmatch(r"\d{4}-\d\d-\d\d", citation["date-released"])
-    allowed = {"family-names", "given-names", "name", "affiliation", "email", "orcid", "website"}
-    for work in [citation, *citation["references"]]:
-        assert work["title"]
-        assert work["type"] in {"software", "article", "conference-paper"}
-        assert work["authors"]
-        assert all(set(author) <= allowed and author for author in work["authors"])
+    assert (citation["version"], citation["license"]) == (project["version"], project["license"])
     assert len(citation["references"]) == 5
 
 
