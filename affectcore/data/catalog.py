@@ -73,11 +73,14 @@ def locate(name: str, path: str | None = None) -> Path:
     return found
 
 
-def verify(name: str) -> list[str]:
-    """Return one line per file of a set that is absent or has another SHA-256 than expected; none if all is well."""
+def verify(name: str, folder: Path | None = None) -> list[str]:
+    """Return one line per file of a set that is absent or has another SHA-256 than expected; none if all is well.
+
+    folder: where the sets lie, `root()` by default.
+    """
     lines = []
     for relative, expected in entry(name).files.items():
-        path = root() / relative
+        path = (folder or root()) / relative
         if not path.is_file():
             lines.append(f"{path}: is not here")
         elif expected is not None:

@@ -255,13 +255,15 @@ def swell_kw(
     keys = ("participant", "block", "condition", "timestamp", "labels", "label_names", *SWELL)
     z = arrays(catalog.locate(name), *keys, *(f"{m}_names" for m in SWELL))
     person = codes(z["participant"])
-    x, seen, filled = {}, {}, []
+    x: dict[str, Array] = {}
+    seen: dict[str, Array] = {}
+    filled = []
     for m in SWELL:
         there = np.isfinite(z[m])
         values = pd.DataFrame(np.where(there, z[m], np.nan).astype(np.float64))
         mean = values.groupby(person).transform("mean").fillna(values.mean())
         sd = values.groupby(person).transform("std")
-        seen[m] = there.any(1)
+        seen[m] = np.any(there, axis=1)
         filled.append(f"{m} {1 - float(np.mean(there[seen[m]])):.1%}")
         v = values.fillna(mean)
         if standardise == "participant":
