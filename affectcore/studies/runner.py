@@ -63,7 +63,7 @@ def run_stack(specs: Sequence[RunSpec], device: str = "cpu") -> list[tuple[RunRe
             peak_memory_mb=_peak_memory_mb(), parameters=o.parameters, rule=o.rule, epoch=o.epoch, value=o.value,
             history=o.history, metrics=o.metrics, bounds=o.bounds, extra=o.extra,
         )  # fmt: skip
-        done.append((record, o.predictions))
+        done.append((RunRecord.from_json(record.to_json()), o.predictions))  # as it will be read again
     return done
 
 

@@ -164,7 +164,11 @@ class Store:
         """The per-item predictions of one finished run. Raises StoreError if they are not there or damaged."""
         file = self.folder / run / "predictions.npz"
         try:
-            with refusals(f"store {self.folder}: cannot read run {run}"), np.load(file, allow_pickle=False) as z:
+            with (
+                refusals(f"store {self.folder}: cannot read run {run}"),
+                file.open("rb") as f,
+                np.load(f, allow_pickle=False) as z,
+            ):
                 return _from_arrays({k: z[k] for k in z.files})
         except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as e:
             raise StoreError(f"{file}: no predictions ({e}); remove the folder to run it again") from e

@@ -31,7 +31,7 @@ def _one(spec: RunSpec) -> Outcome:
         raise ZeroDivisionError("a bug")
     n = o.get("items", 40)
     target = rng(0, "stub", "target").integers(0, 2, n)
-    noise = rng(spec.seed, "stub", "noise").normal(size=n)
+    noise = rng(spec.seed, "stub", spec.arm).normal(size=n)
     logit = o.get("gain", 1.0) * (2 * target - 1) + noise
     chance = 1 / (1 + np.exp(-logit))
     scores = np.stack([1 - chance, chance], 1)

@@ -1,0 +1,69 @@
+"""The lexical-shift report: on a made-up corpus against the functions it is made of, and the committed file."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from affectcore.data import shift
+from affectcore.studies import lexicon as lx
+from affectcore.studies.results import results_folder
+
+
+def test_report_on_a_made_up_corpus() -> None:
+    corpus = lx.made_up(300, 80)
+    found = lx.report(corpus, dials=(0.2, 0.25), seeds=1, random_splits=3, test_counts=None, moves=3000)
+    positive = corpus.sentiment > 0
+    assert found["rows"] == 300
+    assert found["test_rows"] == corpus.test.sum()
+    assert found["standard"]["shift"] == pytest.approx(shift.word_shift(corpus.tokens, positive, corpus.test))
+    assert [d["until"] for d in found["dial"]] == [0.2, 0.25]
+    for d in found["dial"]:
+        assert d["shift"] >= d["until"]
+        assert d["floor"] == max(d["counts"][0], d["counts"][2]) / (d["counts"][0] + d["counts"][2])
+    own = np.bincount(shift.sign_classes(corpus.sentiment[corpus.test]), minlength=3)
+    assert all(d["counts"] == tuple(own) for d in found["random"])
+    for grid in found["associations"].values():
+        assert np.sum(grid) == pytest.approx(1)
+    # the further apart the words, the further from the diagonal their weight
+    centre = (np.arange(lx.BINS) + 0.5) / lx.BINS
+    away = {k: float((np.array(g) * np.abs(centre[:, None] - centre)).sum()) for k, g in found["associations"].items()}
+    assert away["shifted"] > away["random"]
+    json.dumps(lx.rounded(found))
+    assert lx.rounded({"a": [0.123456, 2, (1.0,)]}, 2) == {"a": [0.12, 2, [1.0]]}
+
+
+def test_committed_file_holds_no_word_and_no_id() -> None:
+    text = (results_folder() / "protocols" / "lexical_shift.json").read_text("utf-8")
+    strings = set()
+
+    def walk(value: object) -> None:
+        if isinstance(value, dict):
+            strings.update(value)
+            for v in value.values():
+                walk(v)
+        elif isinstance(value, list):
+            for v in value:
+                walk(v)
+        elif isinstance(value, str):
+            strings.add(value)
+
+    walk(json.loads(text))
+    fields = set(lx.Measured.__dataclass_fields__)
+    known = {"rows", "test_rows", "words", "standard", "random", "dial", "associations", "shifted", "series", "until"}
+    assert strings <= fields | known | {"seed", "words and labels"}
+
+
+@pytest.mark.skipif(not os.environ.get("AFFECTCORE_DATA"), reason="real data not present")
+def test_committed_file_is_what_the_transcripts_give() -> None:
+    from dataclasses import asdict
+
+    stored = json.loads((results_folder() / "protocols" / "lexical_shift.json").read_text("utf-8"))
+    corpus = lx.mosi()
+    assert stored["standard"] == pytest.approx(lx.rounded(asdict(lx.measure(corpus, corpus.test))), abs=2e-4)
+    (row,) = (d for d in stored["dial"] if (d["series"], d["until"], d["seed"]) == ("words and labels", 0.35, 3))
+    classes = shift.sign_classes(corpus.sentiment)
+    again = shift.anneal(corpus.tokens, classes, corpus.test, test_counts=shift.CIDER_MOSI_TEST, seed=3, until=0.35)
+    fresh = lx.rounded(asdict(lx.measure(corpus, again.test)))
+    assert fresh == pytest.approx({k: row[k] for k in fresh}, abs=2e-4)
