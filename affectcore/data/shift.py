@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from affectcore import streams
@@ -70,7 +70,7 @@ def word_shift(tokens: Tokens, positive: NDArray[np.bool_], test: NDArray[np.boo
     return _Associations(incidence(tokens), positive, test, min_count).value
 
 
-def total_variation(a: NDArray[np.floating] | Sequence[float], b: NDArray[np.floating] | Sequence[float]) -> float:
+def total_variation(a: ArrayLike, b: ArrayLike) -> float:
     """Return half the L1 distance of two distributions, given as counts or shares of the same outcomes; in [0, 1]."""
     p, q = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     if p.shape != q.shape or min(p.min(), q.min()) < 0 or min(p.sum(), q.sum()) <= 0:
@@ -117,20 +117,21 @@ class _Associations:
         if test.all() or not test.any():
             raise DataError("a split needs rows on both sides")
         x = x[:, np.flatnonzero(x.sum(0) >= min_count)].tocsr()
-        self.rows = [x.indices[a:b] for a, b in zip(x.indptr, x.indptr[1:])]
-        self.positive = positive
-        self.n, self.k = x.sum(0), x[positive].sum(0)
-        self.n_test, self.k_test = x[test].sum(0), x[test & positive].sum(0)
-        self.parts = self._part(np.arange(len(self.n)))
-        self.total, self.all = float(self.parts.sum()), max(float(self.n.sum()), 1.0)
+        # Plain lists: a row has about ten words, for which arrays cost more than they save
+        self.rows = [x.indices[a:b].tolist() for a, b in zip(x.indptr, x.indptr[1:])]
+        self.positive = positive.tolist()
+        self.n, self.k = x.sum(0).astype(int).tolist(), x[positive].sum(0).astype(int).tolist()
+        self.n_test = x[test].sum(0).astype(int).tolist()
+        self.k_test = x[test & positive].sum(0).astype(int).tolist()
+        self.parts = [self._part(w) for w in range(len(self.n))]
+        self.total, self.all = sum(self.parts), max(sum(self.n), 1)
 
-    def _part(self, w: Rows) -> NDArray[np.float64]:
-        """n_w |p_train(positive | w) - p_test(positive | w)| of these words, 0 where one side lacks the word."""
-        n_test, k_test = self.n_test[w], self.k_test[w]
-        n_train, k_train = self.n[w] - n_test, self.k[w] - k_test
-        both = n_train * n_test
-        difference: NDArray[np.float64] = np.abs(k_train * n_test - k_test * n_train) / np.maximum(both, 1)
-        return self.n[w] * difference * (both > 0)
+    def _part(self, w: int) -> float:
+        """n_w |p_train(positive | w) - p_test(positive | w)| of a word, 0 where one side lacks it."""
+        n, n_test, k_test = self.n[w], self.n_test[w], self.k_test[w]
+        if n_test == 0 or n_test == n:
+            return 0.0
+        return float(n * abs((self.k[w] - k_test) / (n - n_test) - k_test / n_test))
 
     @property
     def value(self) -> float:
@@ -139,15 +140,17 @@ class _Associations:
     def exchange(self, out: int, into: int) -> float:
         """Move row `out` from test to train and row `into` from train to test; return the change of `total`."""
         for row, sign in ((out, -1), (into, 1)):
-            self.n_test[self.rows[row]] += sign
+            for w in self.rows[row]:
+                self.n_test[w] += sign
             if self.positive[row]:
-                self.k_test[self.rows[row]] += sign
+                for w in self.rows[row]:
+                    self.k_test[w] += sign
         change = 0.0
         for row in (out, into):  # words of both rows change in the first pass and stand still in the second
-            words = self.rows[row]
-            new = self._part(words)
-            change += float((new - self.parts[words]).sum())
-            self.parts[words] = new
+            for w in self.rows[row]:
+                new = self._part(w)
+                change += new - self.parts[w]
+                self.parts[w] = new
         self.total += change
         return change
 
