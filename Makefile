@@ -13,7 +13,7 @@ export PYTHONHASHSEED ?= 0
 .DEFAULT_GOAL := all
 .PHONY: all install demo site chapters refresh site-from-runs linkcheck test lint pairs unit notebooks site-checks clean
 
-all: site
+all: demo site
 	@echo "Open _build/html/index.html in a browser. Next: make test, or .venv/bin/affectcore --help"
 
 # Set-up, once; again when a pin changes.
