@@ -26,7 +26,7 @@ EMOTIONS = ("happy", "sad", "anger", "surprise", "disgust", "fear")
 def arrays(path: Path, *keys: str) -> dict[str, Array]:
     """Return the named arrays of an npz file, read without pickle. Raises DataError naming file and missing field."""
     try:
-        with np.load(path, allow_pickle=False) as z:
+        with path.open("rb") as f, np.load(f, allow_pickle=False) as z:
             missing = [k for k in keys if k not in z.files]
             if missing:
                 raise DataError(f"{path}: field {missing[0]!r} is missing, the file has {', '.join(z.files)}")
