@@ -57,7 +57,7 @@ def train_and_score(specs: Sequence[RunSpec], device: str = "cpu") -> list[Outco
     entry = registry.entry(head.model)
     config = registry.config(head.model, head.preset, **_tuples(head.overrides))
     if (entry.kind == "gradient") != (head.recipe is not None):
-        raise ConfigError(f"{head.label}: model {head.model} is a {entry.kind} model, its recipe is {head.recipe!r}")
+        raise ConfigError(f"{head.label}: model {head.model} is of kind {entry.kind}, its recipe is {head.recipe!r}")
     settings: dict[str, Any] = {"config": _settings(config)}
     outcomes: list[Outcome | AffectError] = []
     if head.recipe is None:

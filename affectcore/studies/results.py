@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from affectcore.data.catalog import CATALOG
 from affectcore.errors import ConfigError, StoreError
 from affectcore.streams import rng
 from affectcore.studies.outcome import Predictions
@@ -143,9 +144,15 @@ def attach_targets(study: Study, predictions: pd.DataFrame) -> pd.DataFrame:
 def export(study: Study, profile: str, store: Store | None = None) -> tuple[Path, ...]:
     """Write the finished runs of a profile to results/ and return the files.
 
-    Raises StoreError if a run is missing, or if results/ would pass `SIZE_LIMIT`; then nothing is changed.
+    Raises StoreError if a run is missing or results/ would pass `SIZE_LIMIT`, ConfigError for data known by path alone;
+    then nothing is changed.
     """
     store = store or Store()
+    for d in study.data:
+        if d.source == "reader" and d.dataset not in CATALOG:
+            raise ConfigError(
+                f"study {study.name}: data {d.name} is a file of this machine; results hold named sets alone"
+            )
     records = _finished(study, profile, study.specs(profile), store)
     lines = sorted((r.spec.data.name, r.spec.arm, r.spec.seed, _line(r)) for r in records)
     files = {_records_file(profile, study.name): "".join(f"{x[-1]}\n" for x in lines).encode()}

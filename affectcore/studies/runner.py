@@ -387,13 +387,12 @@ def plan(
         by_arm.setdefault((s.arm, s.data.name), []).append(s)
     rows = []
     for key, specs in by_arm.items():
-        times, source = known.get(key, []), "records"
-        if not times:
-            try:
-                times, source = [calibrate(specs[0], store)], "calibration"
-            except AffectError as e:  # it will fail when it is run, and say so there; the others have a cost
-                times, source = [0.0], f"cannot run: {_line(e)}"
-        finished = sum(s.hash() in store for s in specs)
+        times, source, finished = known.get(key, []), "records", 0
+        try:
+            times, source = (times, source) if times else ([calibrate(specs[0], store)], "calibration")
+            finished = sum(s.hash() in store for s in specs)
+        except AffectError as e:  # it will fail when it is run, and say so there; the others have a cost
+            times, source = [0.0], f"cannot run: {_line(e)}"
         rows.append(PlanRow(*key, len(specs), finished, sum(times) / len(times), source))
     return Plan(study.name, profile, tuple(rows))
 
