@@ -32,6 +32,7 @@ demo: $(READY)
 
 # The site, from the notebooks as committed.
 site: $(READY)
+	@rm -rf _build/html
 	.venv/bin/$(SITE) .
 
 # Every chapter by papermill into runs/PROFILE, one process each: make -j2 chapters PROFILE=standard

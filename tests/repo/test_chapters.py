@@ -1,8 +1,10 @@
 """The chapter driver: settings, pairs, runs by papermill, refresh and staging, on a book of one chapter made here."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jupytext
@@ -179,6 +181,22 @@ def test_a_failing_chapter_leaves_no_result_and_the_error_beside(chapter: Chapte
     with pytest.raises(AffectError, match=r"room/one: failed after .*one\.failed\.ipynb"):
         chapters.run(chapter, tmp_path / "runs", {"seeds": 7})
     assert [p.name for p in (tmp_path / "runs" / "room").iterdir()] == ["one.failed.ipynb"]
+
+
+def test_a_killed_run_leaves_nothing_that_could_be_taken_for_a_result(chapter: Chapter, tmp_path: Path) -> None:
+    for path in (chapter.text, chapter.notebook):
+        path.write_text(path.read_text().replace("assert seeds < 5", "import time; time.sleep(60 * (seeds == 1))"))
+    command = [sys.executable, "-m", "affectcore.chapters", "run", "--book", str(chapter.book)]
+    out = tmp_path / "runs"
+    process = subprocess.Popen([*command, "--out", str(out), "-p", "seeds=1"], start_new_session=True)
+    while not list(out.rglob("*.partial.ipynb")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (out / "room" / "one.ipynb").exists()
+    chapters.run(chapter, out, {"seeds": 2})
+    assert outputs(out / "room" / "one.ipynb").startswith("committed 2")
 
 
 @pytest.mark.parametrize(
