@@ -35,8 +35,8 @@ class Fit:
     state: parameters and buffers of the selected epoch by name, on the CPU. threshold: for label sets, 0.5 unless the
     rule tunes it. parameters: trainable ones, tied once. wall_s, cpu_s: of training, divided by the seeds sharing it.
     peak_memory_mb: largest resident size of the process (CPU) or allocated memory (CUDA), shared by stacked seeds.
-    stacked: how many seeds were trained together. best_by_metric: the best test value of each metric over the epochs, each
-    at its own epoch; empty but under an oracle_test_ rule.
+    stacked: how many seeds were trained together. best_by_metric: the best test value of each metric over the epochs,
+    each at its own epoch; empty but under an oracle_test_ rule.
     """
 
     seed: int

@@ -2,7 +2,8 @@
 
 The table `seeds.json` is written by benchmarks/seeds.py: per model and device type, which way ten seeds were faster.
 What it does not list goes to processes on a CPU and to a stack on a GPU. Each process runs one thread; the seeds are
-dealt out once, so the data are copied once a process. For large stacks on a CPU see `affectcore.training.stack` on the allocator.
+dealt out once, so the data are copied once a process. For large stacks on a CPU see `affectcore.training.stack` on the
+allocator.
 """
 
 import json
