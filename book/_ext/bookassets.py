@@ -75,9 +75,11 @@ class ChapterStatus(SphinxDirective):
         source = Path(self.env.srcdir)
         rows, makers = [], []
         for path in notebooks(source):
+            name = path.relative_to(source).with_suffix("").as_posix()
+            if name not in self.env.found_docs:  # not in the table of contents
+                continue
             self.env.note_dependency(str(path))
             made = json.loads(path.read_text("utf-8"))["metadata"].get("affectcore")
-            name = path.relative_to(source).with_suffix("").as_posix()
             if made is None:
                 rows.append(f"| {{doc}}`/{name}` | not known | | | |")
                 continue
