@@ -430,14 +430,15 @@ class Metric:
     """One quantity: how to compute it, which way is better, and what it means.
 
     function(target, given) where `given` is what `needs` says: "prediction" (numbers, class numbers or 0/1 label sets)
-    or "scores" (N, C). low and high bound the value; slip marks a published slip, kept only for comparison.
+    or "scores" (N, C). low and high bound the value; slip marks a published slip, kept only for comparison; source is
+    the paper (key of the bibliography) or the code whose convention this is.
     """
 
     name: str
     kind: Kind
     function: Callable[..., float]
     convention: str
-    citation: str = ""
+    source: str = ""
     needs: Literal["prediction", "scores"] = "prediction"
     higher_is_better: bool = True
     low: float = 0.0
@@ -489,7 +490,7 @@ _ALL = [
     Metric("accuracy", "single_label", accuracy, "share of right classes"),
     Metric("balanced_accuracy", "single_label", balanced_accuracy, "pooled; classes of the target (UAR)"),
     Metric("batch_averaged_macro_recall_64", "single_label", _with(batch_averaged_macro_recall, batch_size=64),
-           "batches of 64 in the given order", "affect-diff", slip=True),
+           "batches of 64 in the given order", "affectdiff", slip=True),
     Metric("macro_f1", "single_label", macro_f1, "classes of the target"),
     Metric("weighted_f1", "single_label", weighted_f1, "weights from the target"),
     Metric("weighted_f1_swapped", "single_label", weighted_f1_swapped, "weights from the prediction", slip=True),
