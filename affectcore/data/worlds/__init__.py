@@ -6,7 +6,7 @@ same for the same seed, settings and sizes, and its training rows do not depend 
 
 from typing import Any
 
-from affectcore.data.worlds import ambiguity, imbalance
+from affectcore.data.worlds import ambiguity, environments, imbalance, lexicon, recovery
 from affectcore.data.worlds.base import Entry, Sizes, World
 from affectcore.errors import ConfigError
 
@@ -23,11 +23,32 @@ WORLDS: dict[str, Entry] = {
             imbalance.build, imbalance.Settings, imbalance.DIFFICULTIES, imbalance.SIZES,
         ),
         Entry(
+            "environments",
+            "causal, spurious and nuisance factors; the spurious ones tied to the label differently by environment",
+            "CmIR Q1-Q9, Q14, Q19",
+            "regression",
+            environments.build, environments.Settings, environments.DIFFICULTIES, environments.SIZES,
+        ),
+        Entry(
             "ambiguity",
             "label sets with MOSEI's co-occurrence; a known noise scale for every sample and modality",
             "LDDU Q13, Q1, Q4, Q7, Q8",
             "multi_label",
             ambiguity.build, ambiguity.Settings, ambiguity.DIFFICULTIES, ambiguity.SIZES,
+        ),
+        Entry(
+            "lexicon",
+            "sentences with stable and spurious sentiment words, aligned or unaligned audio and vision",
+            "CIDer 1.6, 1.7, Q1, Q18",
+            "single_label",
+            lexicon.build, lexicon.Settings, lexicon.DIFFICULTIES, lexicon.SIZES,
+        ),
+        Entry(
+            "recovery",
+            "any number of modalities that share a latent by a known correlation; exact ceiling for every subset",
+            "RoHyDR Q2, Q5",
+            "regression",
+            recovery.build, recovery.Settings, recovery.DIFFICULTIES, recovery.SIZES,
         ),
     )
 }  # fmt: skip

@@ -274,15 +274,15 @@ def block(
 # Effective share of D, lag-one correlation, tail of text, audio, vision (STATISTICS 7); further modalities as vision.
 PARTICIPATION = {"text": 0.11, "audio": 0.38, "vision": 0.33}
 RHO = {"text": 0.08, "audio": 0.22, "vision": 0.47}
-TAIL = {"text": 0.15, "audio": 0.6, "vision": 0.0}
+TAIL = {"text": 0.15, "audio": 0.66, "vision": 0.0}
 TAIL_PITCH = 1.0
 
 
-def modality_block(seed: int, world: str, modality: str, dim: int, factors: int) -> Block:
-    """Return the block of a named modality with the calibrated redundancy, autocorrelation and tails."""
+def modality_block(seed: int, world: str, modality: str, dim: int, factors: int, *, tails: bool = True) -> Block:
+    """Return the block of a named modality with the calibrated redundancy, autocorrelation and (if asked) tails."""
     like = modality if modality in PARTICIPATION else "vision"
     return block(
         rng(seed, "world", world, "block", modality), dim, factors,
-        participation=PARTICIPATION[like], rho=RHO[like], tail=TAIL[like],
-        tail_first=TAIL_PITCH if modality == "audio" else 0.0,
+        participation=PARTICIPATION[like], rho=RHO[like], tail=TAIL[like] * tails,
+        tail_first=TAIL_PITCH * tails if modality == "audio" else 0.0,
     )  # fmt: skip

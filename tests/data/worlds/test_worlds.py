@@ -19,9 +19,9 @@ names = pytest.mark.parametrize("name", list(WORLDS))
 def models(kind: str):
     if kind == "regression":
         return {"linear": make_pipeline(StandardScaler(), RidgeCV(np.logspace(-2, 4, 7))),
-                "boosting": HistGradientBoostingRegressor(max_iter=40, random_state=0)}  # fmt: skip
+                "boosting": HistGradientBoostingRegressor(max_iter=30, max_depth=3, random_state=0)}  # fmt: skip
     linear = make_pipeline(StandardScaler(), LogisticRegression(C=0.03, max_iter=300))
-    boosting = HistGradientBoostingClassifier(max_iter=25, max_depth=3, learning_rate=0.1, random_state=0)
+    boosting = HistGradientBoostingClassifier(max_iter=15, max_depth=3, random_state=0)
     if kind == "multi_label":
         return {"linear": MultiOutputClassifier(linear), "boosting": MultiOutputClassifier(boosting)}
     return {"linear": linear, "boosting": boosting}
@@ -40,7 +40,8 @@ def test_floor_model_ceiling(draw, name, which):
     world = draw(name)
     train, test = world.data.split("train"), world.data.split("test", FROZEN)
     kind = world.data.task.kind
-    model = models(kind)[which].fit(pool(train), train.target.numpy())
+    rows = slice(None) if which == "linear" else slice(2000)  # boosting is slow and still a model
+    model = models(kind)[which].fit(pool(train)[rows], train.target.numpy()[rows])
     ceiling = world.bayes(test) if hasattr(world.truth, "bayes") else world.oracle(test)
     floor = loss(world.constant(len(test)), test)
     assert loss(ceiling, test) < loss(scores(model, pool(test), kind), test) < floor
@@ -59,13 +60,15 @@ def test_constant_is_the_best_constant(draw, name):
         assert loss(best, train) < loss(other, train)
 
 
-@names
+@pytest.mark.parametrize(
+    "name", [n for n in WORLDS if n != "environments"]
+)  # its ceiling is the same at any difficulty
 def test_oracle_gains_over_the_floor_shrink_with_difficulty(draw, name):
     gains = []
     for difficulty in ("easy", "headline", "hard"):
         gain = []
-        for seed in range(3):
-            world = draw(name, seed, difficulty)
+        for seed in range(2):
+            world = draw(name, seed, difficulty, Sizes(600, 200, 2000))
             test = world.data.split("test", FROZEN)
             gain.append(1 - loss(world.oracle(test), test) / loss(world.constant(len(test)), test))
         gains.append(np.mean(gain))
