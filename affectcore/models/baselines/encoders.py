@@ -48,7 +48,7 @@ class SequenceEncoder(nn.Module):
         super().__init__()
         self.rnn = LSTM(features, hidden)
         self.project = nn.Linear(hidden, out)
-        self.dropout, self.padded = dropout, padded
+        self.features, self.dropout, self.padded = features, dropout, padded
 
     def forward(self, x: Tensor, observed: Tensor, noise: Noise) -> Tensor:
         _, last = self.rnn(x, None if self.padded else observed)  # (B, hidden)

@@ -1,0 +1,58 @@
+"""The fast forms equal the published order of operations, in values and gradients, on the same weights."""
+
+import json
+
+import pytest
+import torch
+from small_data import SMALL, make
+
+from affectcore.errors import ConfigError
+from affectcore.models import bench, registry
+from affectcore.models.contract import Shape
+from affectcore.models.naive import twin
+from affectcore.nn.noise import Pool
+
+SILENT = Pool(torch.zeros(0, dtype=torch.int16), torch.zeros(()), training=False)
+
+
+@pytest.mark.parametrize("size", ["aligned", "unaligned"])
+@pytest.mark.parametrize("name", ["tfn", "lmf", "mult"])
+def test_the_author_preset_equals_its_naive_twin(name, size):
+    data = make(size)
+    torch.manual_seed(0)
+    model = registry.build(name, Shape.of(data), "author", **SMALL[name]).double()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(0.1 * torch.randn_like(p))  # biases and norms away from their trivial start
+        for b in model.buffers():
+            b.add_(0.3)
+    batch = data.split("train").to("cpu", torch.float64)
+    naive = twin(model).eval()
+    ours, theirs = model(batch, SILENT).prediction, naive(batch)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+    ours.square().sum().backward()
+    theirs.square().sum().backward()
+    assert sum(p.numel() for p in model.parameters()) == sum(p.numel() for p in naive.parameters())
+    mine = sorted(p.grad.norm().item() for p in model.parameters())
+    assert mine == pytest.approx(sorted(p.grad.norm().item() for p in naive.parameters()), abs=1e-9)
+
+
+def test_a_model_without_a_twin_says_so():
+    data = make("aligned")
+    with pytest.raises(ConfigError, match="MLP has no naive twin"):
+        twin(registry.build("mlp", Shape.of(data)))
+
+
+def test_benchmarks_report_the_fields_of_the_command_line(monkeypatch):
+    small = Shape(
+        {"text": 6, "audio": 3, "vision": 4}, {"text": 5, "audio": 5, "vision": 5}, registry.mosi_shape().task
+    )
+    monkeypatch.setattr(registry, "mosi_shape", lambda aligned=True: small)
+    (row,) = bench.run_benchmarks(["lmf"], rounds=1)
+    fields = ["name", "samples_per_s", "naive_samples_per_s", "ratio", "reference_gemm_gflops", "threads"]
+    assert list(vars(row)) == fields
+    assert row.threads == 1
+    assert row.ratio == pytest.approx(row.samples_per_s / row.naive_samples_per_s)
+    json.dumps(vars(row))
+    with pytest.raises(ConfigError, match="benchmark 'lstm' is unknown"):
+        bench.run_benchmarks(["lstm"])
