@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cache
 from importlib import import_module, metadata
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def run_stack(specs: Sequence[RunSpec], device: str = "cpu") -> list[tuple[RunRe
             continue
         record = RunRecord(
             spec=spec, hash=spec.hash(), sources=sources_hash(spec), claims=claims_hash(spec.study),
-            data_hash=o.data_hash, versions=versions(), device=device_name(device),
+            data_hash=o.data_hash, versions=dict(versions()), device=device_name(device),
             finished=datetime.now(UTC).isoformat(timespec="seconds"), wall_s=wall_s, cpu_s=cpu_s, fit_s=o.fit_s,
             peak_memory_mb=_peak_memory_mb(), parameters=o.parameters, rule=o.rule, epoch=o.epoch, value=o.value,
             history=o.history, metrics=o.metrics, bounds=o.bounds, extra=o.extra,
@@ -91,6 +92,7 @@ def study_names() -> list[str]:
     return sorted(p.parent.name for p in Path(__file__).parent.glob("*/study.py"))
 
 
+@cache
 def versions() -> dict[str, str]:
     """Return the versions that a record keeps."""
     return {"python": platform.python_version(), **{p: metadata.version(p) for p in PACKAGES}}
