@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold
 
-from affectcore.data import catalog
+from affectcore.data import catalog, stand_in
 from affectcore.data.readers import bundles, check, load, table
 from affectcore.data.schema import AffectData, Selection
 from affectcore.data.transform import gaussianise
@@ -20,115 +20,12 @@ from affectcore.errors import ConfigError, DataError, TestLocked
 
 TEST = Selection("fixed")
 real = pytest.mark.skipif("AFFECTCORE_DATA" not in os.environ, reason="real data not present")
-R = np.random.default_rng(0)
-
-
-def mosei(n: int = 40) -> dict[str, Any]:
-    audio = R.normal(size=(n, 40)).astype("f4")
-    audio[: n // 2, 7] = -np.inf
-    frac = R.random((n, 6)).astype("f4")
-    frac[0] = 1 / 3
-    return {
-        "video_id": np.array([f"-{i}" for i in range(n)]),
-        "fold": np.array((["train"] * 6 + ["valid"] * 2 + ["test", "none"]) * (n // 10)),
-        "label_mean": R.uniform(-3, 3, (n, 7)).astype("f4"),
-        "emotion_frac": frac,
-        "text": R.normal(size=(n, 8)).astype("f4"),
-        "audio": audio,
-        "video": R.normal(size=(n, 35)).astype("f4"),
-    }
-
-
-def mosi(folder: Path, n: int = 30) -> None:
-    video = np.array([f"v{i // 3}" for i in range(n)])
-    ids = np.array([f"{v}_{i % 3 + 1}" for i, v in enumerate(video)])
-    length = R.integers(1, 9, n)
-    score = np.round(R.uniform(-3, 3, n), 1)
-    extractor = np.where(np.arange(n) < n // 2, "test", "train")
-    standard = np.where(np.arange(n) < 18, "train", np.where(np.arange(n) < 24, "valid", "test"))
-    frame = {
-        "utt_id": ids,
-        "video_id": video,
-        "sentiment": score,
-        "split_standard": standard,
-        "split_extractor": extractor,
-    }
-    pd.DataFrame(frame | {"text": ["NA"] * n}).to_csv(folder / "utterances.csv", index=False)
-    parts = {"text_glove": 4, "text_cnn": 3, "audio": 2, "video": 3}
-    x = {k: R.normal(size=(n, d)).astype("f4") for k, d in parts.items()}
-    np.savez(folder / "features.npz", utt_id=ids, sentiment=score.astype("f4"), **x)  # type: ignore[arg-type]
-    tokens = R.integers(2, 9, length.sum()).astype("i2")
-    np.savez(
-        folder / "words.npz",
-        token_ids=tokens,
-        offsets=np.r_[0, np.cumsum(length)],
-        glove=R.normal(size=(9, 4)).astype("f2"),
-    )
-
-
-def swell() -> dict[str, Any]:
-    """Two minutes of rest and six of work per block; 6 participants x 3 blocks; a gap of time in the last block."""
-    people = 6
-    n = 24 * people
-    minute = np.tile(np.arange(24), people) + np.repeat(100 * np.arange(people), 24)
-    minute[np.arange(n) % 24 > 20] += 5
-    stamps = [
-        (pd.Timestamp("2020-01-01 08:00") + pd.Timedelta(minutes=int(m))).strftime("%Y%m%dT%H%M00000") for m in minute
-    ]
-    condition = np.tile(np.array(list("RRNNNNNNRRTTTTTTRRIIIIII")), people)
-    z: dict[str, Any] = {
-        "participant": np.repeat([f"PP{i}" for i in range(people)], 24),
-        "block": np.tile(np.repeat([1, 2, 3], 8), people),
-        "condition": condition,
-        "timestamp": np.array(stamps),
-        "label_names": np.array(["Valence_rc", "Arousal_rc", "Stress"]),
-        "labels": np.where(condition[:, None] == "R", np.nan, R.uniform(1, 9, (n, 3))).astype("f4"),
-    }
-    for m, d in zip(bundles.SWELL, (3, 4, 2, 5)):
-        z[m] = (R.normal(size=(n, d)) * 5 + np.repeat(50 * np.arange(people), 24)[:, None]).astype("f4")
-        z[f"{m}_names"] = np.array([f"{m}{i}" for i in range(d)])
-    z["physiology"][4:7] = np.nan
-    z["physiology"][30, 1] = np.nan
-    return z
-
-
-def crema(n: int = 60) -> dict[str, Any]:
-    z: dict[str, Any] = {
-        "actor": np.repeat(np.arange(1001, 1011), n // 10),
-        "sentence": np.array(["IEO", "TIE"] * (n // 2)),
-        "level": np.array(["LO", "MD", "HI", "XX"] * (n // 4)),
-        "emotion_names": np.array(["anger", "disgust", "fear", "happy", "neutral", "sad"]),
-        "intended": R.integers(0, 6, n).astype("i1"),
-    }
-    for c in ("voice", "face", "av"):
-        votes = R.multinomial(10, np.ones(6) / 6, n)
-        z[f"{c}_votes"] = votes.astype("i1")
-        z[f"{c}_level"] = np.where(votes > 0, R.uniform(1, 100, (n, 6)), np.nan).astype("f4")
-    return z
-
-
-def meld(folder: Path) -> None:
-    words = ["null", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
-    rows = []
-    for split in ("train", "valid", "test"):
-        for i in range(40):
-            said = f"null {words[i % 11]} {words[i * i % 11]} {words[i * i * i % 7]}"
-            rows.append((split, i // 5, i % 5, f"S{i % 8}", bundles._MELD["emotion"][i % 7], "neutral", said))
-    names = ["split", "dialogue_id", "utterance_id", "speaker", "emotion", "sentiment", "text"]
-    pd.DataFrame(rows, columns=names).to_csv(folder / "utterances.csv.gz", index=False)
 
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for folder in ("cmu_mosei_video", "cmu_mosi_utt", "swell_kw", "crema_d_votes", "meld_text", "cmu_mosi_wordlevel"):
-        (tmp_path / folder).mkdir()
-    np.savez(tmp_path / "cmu_mosei_video/features.npz", **mosei())
-    np.savez(tmp_path / "swell_kw/features.npz", **swell())
-    np.savez(tmp_path / "crema_d_votes/votes.npz", **crema())
-    mosi(tmp_path / "cmu_mosi_utt")
-    meld(tmp_path / "meld_text")
     monkeypatch.setenv("AFFECTCORE_DATA", str(tmp_path))
-    return tmp_path
+    return stand_in.write(tmp_path)
 
 
 def test_mosei_drops_infinities_and_shortcuts(root: Path) -> None:
