@@ -32,8 +32,8 @@ def sinusoids(steps: int, features: int, like: Tensor) -> Tensor:
     Vaswani et al. (2017), section 3.5; position p counts from 1; an odd last column is zero.
     """
     half = features // 2
-    frequency = torch.exp(torch.arange(half, device=like.device) * (-math.log(10000) / max(half - 1, 1)))
-    angle = torch.arange(1, steps + 1, device=like.device).unsqueeze(1) * frequency
+    place, step = (torch.arange(n, dtype=torch.float64, device=like.device) for n in (half, steps))
+    angle = (step + 1).unsqueeze(1) * torch.exp(place * (-math.log(10000) / max(half - 1, 1)))
     return F.pad(torch.cat([angle.sin(), angle.cos()], 1), (0, features % 2)).to(like.dtype)
 
 

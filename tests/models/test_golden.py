@@ -1,0 +1,46 @@
+"""Golden numbers on weights and inputs by formula (`golden`).
+
+author: printed by the published code (thuiar/MMSA, commit a94e65d, its TFN, LMF and MULT on the same weights, float64,
+torch 2.13); its MULT takes the softmax in float32, hence the wider tolerance. clean: printed by this code when it was
+written, to notice any change.
+"""
+
+import pytest
+import torch
+from golden import SETTINGS, SHAPE, batch, formula
+
+from affectcore.models import registry
+from affectcore.nn.noise import Pool
+
+PUBLISHED = {
+    "tfn": ([0.776594535883, 0.776602563497, 0.776459365782], 1e-11),
+    "lmf": ([0.32293676284, 0.330901923095, 0.329989053542], 1e-11),
+    "mult": ([0.391897804173, -0.811545188191, 0.142469315657], 2e-7),
+}
+CLEAN = {
+    "mlp": [1.928129725134, 1.393455387114, 2.40911846336],
+    "late_fusion": [0.674458070441, 0.757677882168, 0.573211764612],
+    "tfn": [-0.202605290474, -0.201659327861, -0.205079395961],
+    "lmf": [0.330641853215, 0.331103137193, 0.327740088219],
+    "mult": [-0.104863848577, 0.602172698534, -1.324108349322],
+}
+
+
+def prediction(name: str, preset: str) -> list[float]:
+    model = registry.build(name, SHAPE, preset, **SETTINGS.get(name, {})).double()
+    formula(model)
+    with torch.no_grad():
+        silent = Pool(torch.zeros(0, dtype=torch.int16), torch.zeros((), dtype=torch.float64), training=False)
+        values: list[float] = model(batch(), silent).prediction.tolist()
+    return values
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_author_presets_give_the_numbers_of_the_published_code(name):
+    expected, tolerance = PUBLISHED[name]
+    assert prediction(name, "author") == pytest.approx(expected, abs=tolerance)
+
+
+@pytest.mark.parametrize("name", CLEAN)
+def test_clean_presets_give_the_numbers_they_gave(name):
+    assert prediction(name, "clean") == pytest.approx(CLEAN[name], abs=1e-10)
