@@ -6,6 +6,7 @@ Selection, patience and plateau are functions of the recorded history alone, so 
 """
 
 import hashlib
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -388,6 +389,9 @@ def peak_memory_mb(device: torch.device) -> float:
     """Return the peak memory in MB: of the process on a CPU (NaN where the system does not tell), allocated on CUDA."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux; getrusage there would count the parent that a worker was forked from
+        return float(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) / 2**10  # type: ignore[index]
     try:
         import resource
     except ImportError:  # Windows

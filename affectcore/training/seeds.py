@@ -1,7 +1,8 @@
 """Many seeds of one arm: stacked in one process, or in several processes, chosen from a measured table.
 
-The table `seeds.json` is written by benchmarks/seeds.py: per model and device type, which way ten seeds were faster.
-What it does not list goes to processes on a CPU and to a stack on a GPU. Each process runs one thread; the seeds are
+The table `seeds.json` is written by benchmarks/seeds.py: per model and device type, how much faster ten stacked seeds
+are than ten one after another. A stack is worth taking if that gain exceeds the processes there would be instead; what the
+table does not list goes to processes on a CPU and to a stack on a GPU. Each process runs one thread; the seeds are
 dealt out once, so the data are copied once a process. For large stacks on a CPU see `affectcore.training.stack` on the
 allocator.
 """
@@ -20,21 +21,20 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from affectcore.data.schema import AffectData
 from affectcore.errors import ConfigError, TrainingError
 from affectcore.training.fits import Epoch, Fit, SeedsFailed
-from affectcore.training.loop import Augment, Build, fit, usable
+from affectcore.training.loop import Augment, Build, fit, initial, usable
 from affectcore.training.recipe import Recipe
 
 How = Literal["stacked", "processes"]
 WAYS = ("auto", "stacked", "processes", "one_by_one")
 
 
-def choose(model: str, device: str) -> How:
-    """Return how to train many seeds of a model (class name) on a device: as measured, else by the kind of device."""
+def choose(model: str, device: str, jobs: int = 1) -> How:
+    """Return how to train many seeds of a model (class name) on a device; the alternative are `jobs` processes."""
     kind = torch.device(device).type
     table = json.loads(files("affectcore.training").joinpath("seeds.json").read_text())
     for row in table["rows"]:
         if (row["model"], row["device"]) == (model, kind):
-            how: How = row["how"]
-            return how
+            return "stacked" if row["gain"] > jobs else "processes"
     return "processes" if kind == "cpu" else "stacked"
 
 
@@ -59,9 +59,9 @@ def fit_seeds(
     """
     if how not in WAYS:
         raise ConfigError(f"how = {how!r} is unknown: use {', '.join(WAYS)}")
-    if how == "auto":
-        how = choose(type(build()).__name__, device) if len(seeds) > 1 else "one_by_one"
     n = min(len(seeds), jobs or cores())
+    if how == "auto":
+        how = choose(type(initial(build, 0)).__name__, device, n) if len(seeds) > 1 else "one_by_one"
     if how != "processes" or n < 2:
         return fit(
             build, data, recipe, seeds, device=device, stacked=how == "stacked", folder=folder,

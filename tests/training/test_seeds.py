@@ -110,6 +110,17 @@ def test_a_seed_of_nan_changes_no_other_seed(name):
     assert gap(e.value.fits[1], fit(builder(name, data), data, RECIPE, [7])[0]) < 1e-8
 
 
+def test_every_step_and_stage_has_noise_of_its_own(monkeypatch):
+    for module, stacked in ((learner, False), (stack, True)):
+        asked = []
+        monkeypatch.setattr(
+            module, "fill", lambda s, w, d, *key, asked=asked: asked.append(key) or noise.fill(s, w, d, *key)
+        )
+        fit(builder("TwoStage", toy_data()), toy_data(), RECIPE, [0], stacked=stacked)
+        train = [key for key in asked if key[0] == "train"]
+        assert sorted(train) == [("train", step, stage) for step in range(6) for stage in range(2)]
+
+
 def test_each_seed_has_its_own_batches_in_both_ways():
     def run(stacked):
         seen = {s: [] for s in SEEDS}
@@ -138,12 +149,12 @@ def test_processes_give_the_bits_of_single_runs():
 def test_the_way_is_chosen_from_the_table_or_by_device(monkeypatch, tmp_path):
     assert choose("NoSuchModel", "cpu") == "processes"
     assert choose("NoSuchModel", "cuda:1") == "stacked"
-    (tmp_path / "seeds.json").write_text('{"rows": [{"model": "Toy", "device": "cpu", "how": "stacked"}]}')
+    (tmp_path / "seeds.json").write_text('{"rows": [{"model": "Toy", "device": "cpu", "gain": 3.5}]}')
     assert files("affectcore.training").joinpath("seeds.json").is_file()
     monkeypatch.setattr("affectcore.training.seeds.files", lambda _: tmp_path)
-    assert choose("Toy", "cpu") == "stacked"
+    assert [choose("Toy", "cpu", jobs) for jobs in (1, 3, 4)] == ["stacked", "stacked", "processes"]
     data = toy_data()
-    assert {f.stacked for f in fit_seeds(builder("Toy", data), data, RECIPE, SEEDS)} == {3}
+    assert {f.stacked for f in fit_seeds(builder("Toy", data), data, RECIPE, SEEDS, jobs=2)} == {3}
     assert {f.stacked for f in fit_seeds(builder("Toy", data), data, RECIPE, [1])} == {1}
     assert {f.stacked for f in fit_seeds(builder("Queue", data), data, RECIPE, SEEDS, jobs=1)} == {1}
     with pytest.raises(ConfigError, match="how = 'together' is unknown"):
