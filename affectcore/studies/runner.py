@@ -376,7 +376,7 @@ def plan(
     """Return the cost of a profile: runs times measured seconds.
 
     Measured on this arm's records in the store, of the same data and profile, whatever the code version; else by a
-    short calibration: one epoch of one seed, times the epochs (an upper bound where training stops early).
+    short calibration: two epochs of one seed, the second for each that is left (too much where it stops early).
     """
     study = find_study(study) if isinstance(study, str) else study
     store = store or Store()
@@ -400,7 +400,7 @@ def plan(
 
 
 def calibrate(spec: RunSpec, store: Store) -> float:
-    """Return the seconds one run would take, from one epoch; what has no epochs is run whole, and kept."""
+    """Return the core-seconds one run would take, from two epochs; what has no epochs is run whole, and kept."""
     if spec.recipe is None:
         record, predictions = run_item(spec)
         with store.lease(record.hash) as held:
@@ -409,5 +409,5 @@ def calibrate(spec: RunSpec, store: Store) -> float:
         return record.cpu_s
     from affectcore.studies.execute import epochs
 
-    record, _ = run_item(replace(spec, recipe_overrides={**spec.recipe_overrides, "epochs": 1}))
-    return record.wall_s + record.fit_s * (epochs(spec) - 1)
+    record, _ = run_item(replace(spec, recipe_overrides={**spec.recipe_overrides, "epochs": 2}))
+    return record.cpu_s + float(record.history[-1]["cpu_s"]) * (epochs(spec) - 2)  # the first epoch warms up
