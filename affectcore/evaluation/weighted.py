@@ -1,0 +1,66 @@
+"""Metrics under item weights, many weightings at once: the inner loop of a bootstrap over items or groups.
+
+weights: (R, N), row r says how often draw r takes each item; returned: (R,), the metric of every draw. Equal, for whole
+weights, to the metric of the items repeated that often. A draw on which a metric is undefined gives NaN.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from affectcore.errors import EvaluationError
+from affectcore.evaluation.inputs import Floats, finite, matrix_pair, real_pair
+
+__all__ = ["weighted_auroc", "weighted_auroc_macro", "weighted_mae", "weighted_pearson"]
+
+
+def _weights(weights: ArrayLike, n: int) -> Floats:
+    w = finite(weights, "weights", 2)
+    if w.shape[1] != n or (w < 0).any():
+        raise EvaluationError(f"weights of shape {w.shape} must be >= 0, one column for each of {n} items")
+    return w
+
+
+def weighted_mae(weights: ArrayLike, target: ArrayLike, prediction: ArrayLike) -> Floats:
+    """Return the mean absolute error of every draw."""
+    y, p = real_pair(target, prediction)
+    w = _weights(weights, len(y))
+    out: Floats = w @ np.abs(y - p) / w.sum(1)
+    return out
+
+
+def weighted_pearson(weights: ArrayLike, target: ArrayLike, prediction: ArrayLike) -> Floats:
+    """Return Pearson's correlation of every draw, NaN where either side is constant."""
+    y, p = real_pair(target, prediction)
+    w = _weights(weights, len(y))
+    w = w / w.sum(1, keepdims=True)
+    y, p = y - y.mean(), p - p.mean()  # centred, so that the one-pass moments lose no digits
+    my, mp = w @ y, w @ p
+    vy, vp = w @ y**2 - my**2, w @ p**2 - mp**2
+    flat = (vy <= 1e-12 * np.square(y).max(initial=0)) | (vp <= 1e-12 * np.square(p).max(initial=0))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(flat, np.nan, (w @ (y * p) - my * mp) / np.sqrt(vy * vp))
+
+
+def weighted_auroc(weights: ArrayLike, target: ArrayLike, scores: ArrayLike) -> Floats:
+    """Return the area under the ROC curve of every draw for one label (target 0 or 1); ties count half."""
+    y, s = finite(target, "target", 1), finite(scores, "scores", 1)
+    if y.shape != s.shape or not np.isin(y, (0, 1)).all():
+        raise EvaluationError(f"target {y.shape} must hold 0 or 1, one for each of {s.shape} scores")
+    w = _weights(weights, len(y))
+    order = np.argsort(s, kind="stable")
+    w, y, s = w[:, order], y[order], s[order]
+    first = np.flatnonzero(np.r_[True, s[1:] != s[:-1]])  # where each run of equal scores begins
+    positive = np.add.reduceat(w * y, first, axis=1)
+    negative = np.add.reduceat(w * (1 - y), first, axis=1)
+    below = np.cumsum(negative, axis=1) - negative / 2
+    with np.errstate(invalid="ignore"):
+        out: Floats = (positive * below).sum(1) / (positive.sum(1) * negative.sum(1))
+    return out
+
+
+def weighted_auroc_macro(weights: ArrayLike, target: ArrayLike, scores: ArrayLike) -> Floats:
+    """Return the mean over labels of `weighted_auroc`, NaN where a label of the draw has one class alone."""
+    y = np.asarray(target)
+    s = finite(scores, "scores", 2)
+    matrix_pair(y, s > 0.5)
+    return np.mean([weighted_auroc(weights, y[:, c], s[:, c]) for c in range(y.shape[1])], axis=0)
