@@ -61,13 +61,20 @@ def word_label_table(tokens: Tokens, positive: NDArray[np.bool_], min_count: int
     return pd.DataFrame({**table, "pmi": np.log2((k + 0.5) / (count + 1) / prior)}, index=pd.Index(word, name="word"))
 
 
-def word_shift(tokens: Tokens, positive: NDArray[np.bool_], test: NDArray[np.bool_], min_count: int = 5) -> float:
-    """Return the mean over words of |p_train(positive | word) - p_test(positive | word)|, weighted by their count.
+def word_shift(
+    tokens: Tokens, positive: NDArray[np.bool_], test: NDArray[np.bool_], min_count: int = 5, centred: bool = True
+) -> float:
+    """Return how far word-label associations differ between train and test: the mean of |d_w| weighted by count n_w.
 
-    In [0, 1]; 0 only if every association is equal. Words of fewer than `min_count` rows are left out; a word that is
-    absent from either part counts as 0. Chance alone makes it positive: compare with random splits of the same sizes.
+    d_w = p_train(positive | w) - p_test(positive | w). centred: their weighted mean is subtracted first. Without that,
+    a difference that all words share counts as well: other class shares, or positive rows that are short in test and
+    long in train, which moves every word the same way although no word changes its meaning.
+
+    In [0, 1]; 0 only if every association is equal (but for the shared part). Words of fewer than `min_count` rows are
+    left out; a word that is absent from either part counts as 0. Chance alone makes it positive: compare with random
+    splits of the same sizes.
     """
-    return _Associations(incidence(tokens), positive, test, min_count).value
+    return _Associations(incidence(tokens), positive, test, min_count, centred).value
 
 
 def total_variation(a: ArrayLike, b: ArrayLike) -> float:
@@ -110,49 +117,44 @@ class _Associations:
     """Word counts of both sides of a split, updated when two rows change sides."""
 
     def __init__(
-        self, x: sparse.csr_array, positive: NDArray[np.bool_], test: NDArray[np.bool_], min_count: int
+        self,
+        x: sparse.csr_array,
+        positive: NDArray[np.bool_],
+        test: NDArray[np.bool_],
+        min_count: int,
+        centred: bool,
     ) -> None:
         if not len(positive) == len(test) == x.shape[0]:
             raise DataError(f"tokens have {x.shape[0]} rows, labels {len(positive)}, the split {len(test)}")
         if test.all() or not test.any():
             raise DataError("a split needs rows on both sides")
         x = x[:, np.flatnonzero(x.sum(0) >= min_count)].tocsr()
-        # Plain lists: a row has about ten words, for which arrays cost more than they save
-        self.rows = [x.indices[a:b].tolist() for a, b in zip(x.indptr, x.indptr[1:])]
-        self.positive = positive.tolist()
-        self.n, self.k = x.sum(0).astype(int).tolist(), x[positive].sum(0).astype(int).tolist()
-        self.n_test = x[test].sum(0).astype(int).tolist()
-        self.k_test = x[test & positive].sum(0).astype(int).tolist()
-        self.parts = [self._part(w) for w in range(len(self.n))]
-        self.total, self.all = sum(self.parts), max(sum(self.n), 1)
+        self.rows = [x.indices[a:b] for a, b in zip(x.indptr, x.indptr[1:])]
+        self.positive, self.centred = positive, centred
+        self.n, self.k = x.sum(0), x[positive].sum(0)
+        self.n_test, self.k_test = x[test].sum(0), x[test & positive].sum(0)
+        self.all = max(float(self.n.sum()), 1.0)
 
-    def _part(self, w: int) -> float:
-        """n_w |p_train(positive | w) - p_test(positive | w)| of a word, 0 where one side lacks it."""
-        n, n_test, k_test = self.n[w], self.n_test[w], self.k_test[w]
-        if n_test == 0 or n_test == n:
-            return 0.0
-        return float(n * abs((self.k[w] - k_test) / (n - n_test) - k_test / n_test))
+    @property
+    def total(self) -> float:
+        """Sum over words of n_w |d_w|."""
+        n_train = self.n - self.n_test
+        weight = self.n * ((n_train > 0) & (self.n_test > 0))
+        d = (self.k - self.k_test) / np.maximum(n_train, 1) - self.k_test / np.maximum(self.n_test, 1)
+        if self.centred:
+            d = d - weight @ d / max(weight.sum(), 1)
+        return float(weight @ np.abs(d))
 
     @property
     def value(self) -> float:
         return self.total / self.all
 
-    def exchange(self, out: int, into: int) -> float:
-        """Move row `out` from test to train and row `into` from train to test; return the change of `total`."""
+    def exchange(self, out: int, into: int) -> None:
+        """Move row `out` from test to train and row `into` from train to test."""
         for row, sign in ((out, -1), (into, 1)):
-            for w in self.rows[row]:
-                self.n_test[w] += sign
+            self.n_test[self.rows[row]] += sign
             if self.positive[row]:
-                for w in self.rows[row]:
-                    self.k_test[w] += sign
-        change = 0.0
-        for row in (out, into):  # words of both rows change in the first pass and stand still in the second
-            for w in self.rows[row]:
-                new = self._part(w)
-                change += new - self.parts[w]
-                self.parts[w] = new
-        self.total += change
-        return change
+                self.k_test[self.rows[row]] += sign
 
 
 @dataclass(frozen=True)
@@ -183,13 +185,14 @@ def anneal(
     min_count: int = 5,
     tolerance: float = 0.02,
     penalty: float = 100.0,
+    centred: bool = True,
 ) -> Annealed:
     """Return a test part of unchanged size in which words mean something else than in the rest.
 
     State: who is in test (start: `test`). Move: one row of test changes places with one of the rest. Energy, with the
     highest class number as "positive":
 
-        E = - sum over words w with n_w >= min_count of n_w |p_rest(positive | w) - p_test(positive | w)|
+        E = - sum over words w with n_w >= min_count of n_w |d_w|, d_w = p_rest(positive | w) - p_test(positive | w)
             + penalty * sum over classes of the samples beyond tolerance * wanted from the wanted count
 
     A move that raises E by d is taken with probability exp(-d / T); T starts at `temperature` and is multiplied by
@@ -197,6 +200,8 @@ def anneal(
     moves: `until` is the dial from the split as it is to one whose associations are reversed.
     n_w counts rows. tokens, classes (N,) int and test (N,) bool are of one pool of rows. test_counts: wanted class
     counts of test (default: those of the start, so that no label shift comes along).
+    centred: the weighted mean of d_w is subtracted, see `word_shift`. Without it (the energy as one would first write
+    it), annealing finds long negative and short positive test rows, and no word changes its meaning.
     Raises DataError if the counts are not met within the tolerance at the end.
     """
     classes, test = np.asarray(classes), np.asarray(test, dtype=bool).copy()
@@ -207,7 +212,7 @@ def anneal(
     if wanted.shape != have.shape or wanted.sum() != have.sum() or (wanted > np.bincount(classes)).any():
         rule = f"{len(have)} counts that sum to {have.sum()} and that the pool holds"
         raise ConfigError(f"anneal: test_counts = {tuple(wanted.tolist())} must be {rule}")
-    words = _Associations(incidence(tokens), classes == classes.max(), test, min_count)
+    words = _Associations(incidence(tokens), classes == classes.max(), test, min_count, centred)
     slack, seen = tolerance * wanted, have.tolist()
 
     def excess() -> float:
@@ -215,19 +220,20 @@ def anneal(
 
     inside, outside = np.flatnonzero(test), np.flatnonzero(~test)
     r = streams.rng(seed, "lexical shift")
-    beyond, accepted, trace = excess(), 0, [words.value]
+    beyond, total, accepted, trace = excess(), words.total, 0, [words.value]
     for move in range(moves):
-        if words.value >= until and beyond == 0:
+        if total >= until * words.all and beyond == 0:
             break
         i, j = int(r.integers(len(inside))), int(r.integers(len(outside)))
         out, into = int(inside[i]), int(outside[j])
         seen[classes[out]] -= 1
         seen[classes[into]] += 1
-        after = excess()
-        rise = penalty * (after - beyond) - words.exchange(out, into)
+        words.exchange(out, into)
+        after, new = excess(), words.total
+        rise = penalty * (after - beyond) - (new - total)
         if rise <= 0 or r.random() < np.exp(-rise / temperature):
             inside[i], outside[j] = into, out
-            beyond, accepted = after, accepted + 1
+            beyond, total, accepted = after, new, accepted + 1
         else:
             words.exchange(into, out)
             seen[classes[out]] += 1
@@ -263,20 +269,21 @@ def lexical_shift(
     seed: int = 0,
     until: float = 1.0,
     moves: int = 200_000,
+    centred: bool = True,
 ) -> AffectData:
     """Return the data re-split by `anneal`: same sizes, but words point elsewhere in test than in train and valid.
 
     tokens: per row of the data set. Classes are the sign of a regression target, or the classes of a single-label task
     (the last one is "positive"). test_counts: see `anneal`; `CIDER_MOSI_TEST` gives the label shift of CIDer's split as
     well. valid is drawn at random from what is not test, so it has the distribution of train. Groups are not kept
-    together: the same speaker may be on both sides (see `group_overlap`).
+    together: the same speaker may be on both sides (see `group_overlap`). until, moves, centred: see `anneal`.
     """
     rows = {name: _rows(data, name) for name in ("train", "valid", "test")}
     pool = np.concatenate(list(rows.values()))
     classes = _classes(data)[pool]
     test = np.isin(pool, rows["test"])
     chosen = [tokens[i] for i in pool]
-    found = anneal(chosen, classes, test, test_counts=test_counts, seed=seed, until=until, moves=moves)
+    found = anneal(chosen, classes, test, test_counts=test_counts, seed=seed, until=until, moves=moves, centred=centred)
     rest = pool[~found.test]
     rest = rest[np.argsort(streams.uniform(streams.key(seed, "lexical shift", "valid"), rest))]
     n = len(rows["valid"])
