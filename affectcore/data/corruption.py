@@ -252,8 +252,7 @@ class Swap(Corruption):
         """Return for each sample the position (B,) of the one it takes from; its own where it is not hit."""
         if len(batch) < 2 or len(batch.index.unique()) < len(batch):
             raise DataError(f"swap: needs two or more samples with distinct ids, got {len(batch)}; give a whole split")
-        cycle = torch.argsort(batch.index)  # ties of the uniforms, if any, must not depend on the order either
-        cycle = cycle[self.uniform(batch, "cycle")[cycle].argsort(stable=True)]
+        cycle = self.uniform(batch, "cycle").argsort()
         partner = torch.empty_like(cycle)
         partner[cycle] = cycle.roll(-1)
         own = torch.arange(len(batch), device=cycle.device)
