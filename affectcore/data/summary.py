@@ -34,21 +34,32 @@ def stored() -> Path:
     return Path(results) / "data" / "summary.json"
 
 
+FILES = (
+    "cmu_mosi_utt/features.npz",
+    "cmu_mosi_utt/utterances.csv",
+    "cmu_mosei_video/features.npz",
+    "cmu_mosei_labels/segments.csv.gz",
+    "swell_kw/features.npz",
+    "crema_d_votes/votes.npz",
+)
+
+
 def get(profile: str, data: Path | None) -> dict[str, Any]:
     """Return the aggregates as the profile wants them, by section (the functions below), lists and numbers only.
 
-    "committed" reads the stored file; other profiles compute from the real files in `data`, or from generated files of
-    the same form where there are none: then the numbers mean nothing and only show that everything runs.
+    "committed" reads the stored file; other profiles compute from the real files in `data`. Where one of FILES is not
+    there, all come from generated files of the same form, "source" is "generated" instead of "real", and the numbers
+    only show that everything runs.
     """
     if profile == "committed":
         try:
             return dict(json.loads(stored().read_text("utf-8")))
         except OSError as e:
             raise DataError(f"{stored()}: the stored summary cannot be read: {e.strerror}") from e
-    if data is not None:
+    if data is not None and all((data / f).is_file() for f in FILES):
         return summarise(data)
     with tempfile.TemporaryDirectory() as folder:
-        return summarise(stand_in.write(Path(folder)))
+        return summarise(stand_in.write(Path(folder))) | {"source": "generated"}
 
 
 def summarise(root: Path) -> dict[str, Any]:
@@ -62,7 +73,7 @@ def summarise(root: Path) -> dict[str, Any]:
         "missing": missing(root),
         "conflict": conflict(root),
     }
-    return {name: _rounded(value) for name, value in sections.items()}
+    return {"source": "real"} | {name: _rounded(value) for name, value in sections.items()}
 
 
 def _rounded(x: Any) -> Any:
@@ -167,7 +178,7 @@ def sentiment(root: Path) -> dict[str, Any]:
     """CMU-MOSEI segments and CMU-MOSI utterances: histograms of the score and the two ways to make seven classes."""
     s = csv(root / "cmu_mosei_labels/segments.csv.gz", "sentiment").sentiment.to_numpy(float)
     u = csv(root / "cmu_mosi_utt/utterances.csv", "sentiment", "split_standard")
-    edges = np.linspace(-3.125, 3.125, 26)
+    edges = {"mosei": (np.arange(-9, 11) - 0.5) / 3, "mosi": (np.arange(-15, 17) - 0.5) / 5}  # thirds and fifths
     nearest = np.clip(np.rint(s), -3, 3).astype(int)
     away = np.clip(np.sign(s) * np.ceil(np.abs(s) - 1e-6), -3, 3).astype(int)  # 0 only where exactly 0
     bins = {"round to nearest": nearest, "away from zero": away}
@@ -177,8 +188,8 @@ def sentiment(root: Path) -> dict[str, Any]:
     }
     return {
         "edges": edges,
-        "mosei": np.histogram(s, edges)[0],
-        "mosi": np.histogram(u.sentiment, edges)[0],
+        "mosei": np.histogram(s, edges["mosei"])[0],
+        "mosi": np.histogram(u.sentiment, edges["mosi"])[0],
         "seven": {name: np.bincount(v + 3, minlength=7) for name, v in bins.items()},
         "mosi_splits": split,
     }

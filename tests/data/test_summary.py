@@ -30,6 +30,12 @@ def test_generated_files_give_a_summary_of_the_stored_form() -> None:
     made = json.loads(json.dumps(summary.get("smoke", None)))
     assert same_form(summary.get("committed", None), made)
     assert np.isfinite(numbers(made)).all()
+    assert made["source"] == "generated"
+
+
+def test_a_folder_that_lacks_a_set_gives_generated_numbers_and_says_so(tmp_path: Path) -> None:
+    assert summary.get("smoke", tmp_path)["source"] == "generated"
+    assert summary.get("committed", None)["source"] == "real"
 
 
 def test_an_absent_summary_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
