@@ -105,7 +105,11 @@ class Learner(ABC):
     def keep(self, positions: Sequence[int]) -> None:
         """Go on with the seeds at these positions alone."""
 
-    def words(self, tensors: Mapping[str, Tensor], batch: Batch, progress: Progress | None, stage: int = 0) -> int:
+    @abstractmethod
+    def first(self) -> Mapping[str, Tensor]:
+        """Return the tensors of the first live seed, for dry runs."""
+
+    def words(self, batch: Batch, progress: Progress | None, stage: int = 0) -> int:
         """Return the words of noise that one seed's pass takes, from a dry run per batch shape and stage.
 
         progress None: a forward pass in evaluation.
@@ -121,7 +125,7 @@ class Learner(ABC):
                     model.losses(output, batch, progress)
 
             with torch.no_grad():
-                self.body.with_({k: v.clone() for k, v in tensors.items()}, run)
+                self.body.with_({k: v.clone() for k, v in self.first().items()}, run)
             self._sizes[known] = tape.words
         return self._sizes[known]
 
@@ -156,15 +160,17 @@ class Single(Learner):
     def __init__(self, model: AffectModel, seed: int, recipe: Recipe) -> None:
         super().__init__(model, [seed], recipe)
         self._params = dict(model.named_parameters())
+        self._tensors = tensors_of(model)
         self._optimizers = [StageOptimizer(recipe, {n: self._params[n] for n in m}, False) for m in self._mine]
         self._ema = {n: self._params[n].detach().clone() for m in self._mine for n in m} if recipe.ema_decay else {}
 
     def step(self, batch: Batch, progress: Progress, factors: Sequence[float]) -> Tensor:
         batch = batch.map(lambda x: x[0])
-        self.model.train()
+        if not self.model.training:
+            self.model.train()
         columns, memo = [], {}
         for i, (stage, optimizer, names) in enumerate(zip(self.stages, self._optimizers, self._mine)):
-            size = self.words(tensors_of(self.model), batch, progress, i)
+            size = self.words(batch, progress, i)
             words = fill(self.seeds, size, self.device, "train", progress.step, i)[0]
             loss, (terms, memo) = self.pass_(self.model, batch, words, progress, stage)
             leaves = [self._params[n] for n in names]
@@ -173,7 +179,7 @@ class Single(Learner):
             columns.append(terms)
         with torch.no_grad():
             if memo:
-                self.body.with_(tensors_of(self.model), lambda m: m.remember(memo))
+                self.body.with_(self._tensors, lambda m: m.remember(memo))
             for n, average in self._ema.items():
                 average.lerp_(self._params[n], 1 - (self.recipe.ema_decay or 0))
         return torch.cat(columns).unsqueeze(0)
@@ -181,22 +187,25 @@ class Single(Learner):
     @torch.no_grad()
     def predict(self, batch: Batch, chunk: int) -> Tensor:
         self.model.eval()
-        tensors = {**tensors_of(self.model), **self._ema}
-        words = fill(self.seeds, self.words(tensors, batch, None), self.device, "evaluate", chunk)[0]
+        tensors = {**self._tensors, **self._ema}
+        words = fill(self.seeds, self.words(batch, None), self.device, "evaluate", chunk)[0]
         out: Tensor = self.body.with_(tensors, lambda m: forward(m, batch, words, self._like))
         return out.unsqueeze(0)
 
+    def first(self) -> Tensors:
+        return self._tensors
+
     def evaluated(self) -> Tensors:
-        return {k: v.detach().unsqueeze(0) for k, v in {**tensors_of(self.model), **self._ema}.items()}
+        return {k: v.detach().unsqueeze(0) for k, v in {**self._tensors, **self._ema}.items()}
 
     def state(self) -> Tensors:
-        out = {f"model/{k}": v.detach().unsqueeze(0) for k, v in tensors_of(self.model).items()}
+        out = {f"model/{k}": v.detach().unsqueeze(0) for k, v in self._tensors.items()}
         out |= {f"ema/{k}": v.unsqueeze(0) for k, v in self._ema.items()}
         return out | {f"stage{i}/{k}": v for i, o in enumerate(self._optimizers) for k, v in o.dump().items()}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         with torch.no_grad():  # copied into place: adopted storage could be aligned otherwise and round otherwise
-            for k, v in tensors_of(self.model).items():
+            for k, v in self._tensors.items():
                 v.copy_(state[f"model/{k}"][0])
             for k, v in self._ema.items():
                 v.copy_(state[f"ema/{k}"][0])

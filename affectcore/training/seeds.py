@@ -1,8 +1,8 @@
 """Many seeds of one arm: stacked in one process, or in several processes, chosen from a measured table.
 
 The table `seeds.json` is written by benchmarks/seeds.py: per model and device type, how much faster ten stacked seeds
-are than ten one after another. A stack is worth taking if that gain exceeds the processes there would be instead; what the
-table does not list goes to processes on a CPU and to a stack on a GPU. Each process runs one thread; the seeds are
+are than ten one after another. A stack is worth taking if that gain exceeds the processes there would be instead; what
+the table does not list goes to processes on a CPU and to a stack on a GPU. Each process runs one thread; the seeds are
 dealt out once, so the data are copied once a process. For large stacks on a CPU see `affectcore.training.stack` on the
 allocator.
 """

@@ -38,11 +38,12 @@ class Stack(Learner):
     def _new_optimizers(self) -> list[StageOptimizer]:
         return [StageOptimizer(self.recipe, {n: self._params[n] for n in m}, True) for m in self._mine]
 
-    def _first(self) -> Tensors:
+    def first(self) -> Tensors:
         return {k: v[0] for k, v in {**self._params, **self._buffers}.items()}
 
     def step(self, batch: Batch, progress: Progress, factors: Sequence[float]) -> Tensor:
-        self.model.train()
+        if not self.model.training:
+            self.model.train()
         one = batch.map(lambda x: x[0])
         columns: list[Tensor] = []
         memo: Tensors = {}
@@ -51,7 +52,7 @@ class Stack(Learner):
             def loss(mine: Tensors, rest: Tensors, batch: Batch, words: Tensor, stage: Any = stage) -> Any:
                 return self.body.with_(mine | rest, lambda m: self.pass_(m, batch, words, progress, stage))
 
-            size = self.words(self._first(), one, progress, i)
+            size = self.words(one, progress, i)
             words = fill(self.seeds, size, self.device, "train", progress.step, i)
             mine = {n: self._params[n] for n in names}
             rest = {k: v for k, v in {**self._params, **self._buffers}.items() if k not in mine}
@@ -71,7 +72,7 @@ class Stack(Learner):
     @torch.no_grad()
     def predict(self, batch: Batch, chunk: int) -> Tensor:
         self.model.eval()
-        words = fill(self.seeds, self.words(self._first(), batch, None), self.device, "evaluate", chunk)
+        words = fill(self.seeds, self.words(batch, None), self.device, "evaluate", chunk)
 
         def one(tensors: Tensors, words: Tensor) -> Tensor:
             out: Tensor = self.body.with_(tensors, lambda m: forward(m, batch, words, self._like))
