@@ -15,6 +15,7 @@ class _Recurrent(nn.Module):
 
     gates: int
     states: int
+    one_bias: bool  # the two biases only ever occur as a sum
 
     def __init__(self, features: int, hidden: int, bidirectional: bool = False) -> None:
         super().__init__()
@@ -45,9 +46,10 @@ class _Recurrent(nn.Module):
         w_ih, w_hh, b_ih, b_hh = (
             getattr(self, f"{k}_{suffix}") for k in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         )
-        gates = F.linear(x.transpose(0, 1), w_ih, b_ih)  # (T, B, gates * H): one product for all steps
-        keep = None if mask is None else mask.t().unsqueeze(-1)  # (T, B, 1)
-        state = (gates.new_zeros(()) * gates[0, :, : self.hidden],) * self.states
+        both = b_ih + b_hh if self.one_bias else b_ih
+        gates = F.linear(x, w_ih, both).unbind(-2)  # T times (B, gates * H): one product for all steps
+        keep = None if mask is None else mask.unsqueeze(-1).unbind(-2)  # T times (B, 1)
+        state = (torch.zeros_like(gates[0][..., : self.hidden]),) * self.states
         w = w_hh.t()
         steps = range(len(gates))
         out: list[Tensor] = []
@@ -64,23 +66,24 @@ class _Recurrent(nn.Module):
 class GRU(_Recurrent):
     """Gated recurrent unit, (B, T, D) to states (B, T, H) and last state (B, H); see `_Recurrent.forward`."""
 
-    gates, states = 3, 1
+    gates, states, one_bias = 3, 1, False
 
     def _step(self, gates: Tensor, state: tuple[Tensor, ...], w: Tensor, b: Tensor) -> tuple[Tensor, ...]:
-        h, two = state[0], 2 * self.hidden
-        own = torch.addmm(b, h, w)
-        r, u = torch.sigmoid(gates[..., :two] + own[..., :two]).chunk(2, -1)
-        new = torch.tanh(gates[..., two:] + r * own[..., two:])
-        return (torch.lerp(new, h, u),)
+        h, sizes = state[0], (2 * self.hidden, self.hidden)
+        (x_gates, x_new), (h_gates, h_new) = gates.split(sizes, -1), torch.addmm(b, h, w).split(sizes, -1)
+        r, u = torch.sigmoid(x_gates + h_gates).chunk(2, -1)
+        return (torch.lerp(torch.tanh(x_new + r * h_new), h, u),)
 
 
 class LSTM(_Recurrent):
     """Long short-term memory, (B, T, D) to states (B, T, H) and last state (B, H); see `_Recurrent.forward`."""
 
-    gates, states = 4, 2
+    gates, states, one_bias = 4, 2, True
 
     def _step(self, gates: Tensor, state: tuple[Tensor, ...], w: Tensor, b: Tensor) -> tuple[Tensor, ...]:
         h, c = state
-        i, f, g, o = (torch.addmm(b, h, w) + gates).chunk(4, -1)
-        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        n = self.hidden
+        i_f, g, o = torch.addmm(gates, h, w).split((2 * n, n, n), -1)
+        i, f = torch.sigmoid(i_f).chunk(2, -1)
+        c = torch.addcmul(i * torch.tanh(g), f, c)
         return torch.sigmoid(o) * torch.tanh(c), c

@@ -65,7 +65,7 @@ class TFN(AffectModel):
         first, *others = (F.pad(z, (1, 0), value=1.0) for z in vectors.values())  # each (B, H_m + 1)
         fused = first
         for z in others:
-            fused = (fused.unsqueeze(-1) * z.unsqueeze(-2)).flatten(-2)
+            fused = (fused.unsqueeze(-1) @ z.unsqueeze(-2)).flatten(-2)
         h = F.relu(self.post[0](noise.dropout(fused, self.config.post_dropout)))  # (B, post_hidden)
         y = as_prediction(self.shape.task, self.post[2](F.relu(self.post[1](h))))
         if self.config.bounded and self.shape.task.kind == "regression":
