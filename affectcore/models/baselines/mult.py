@@ -15,8 +15,8 @@ Differences from the published code (thuiar/MMSA, commit a94e65d), each with its
 1. `padded`: the padding is attended to and the last padded step is read; clean hides what is not observed and reads the
    last observed step.
 2. `positions`: the paper adds sinusoidal positions, the code leaves them out (its encoder's default).
-3. `future_mask`: the code hides key j from query i where j - i > |S - T|, without regard to padding; the paper has no
-   such mask.
+3. `future_mask`: the code hides key j from query i where j - i > |S - T|, without regard to padding; in clean
+   every step sees every observed step.
 4. `same_length`: the code's convolution drops the kernel's margin; clean pads, so that a single step is enough.
 5. `attention_dropout`: clean draws none, since (T, S) numbers for every head, layer and pair cost more time than the
    attention itself; `embed_dropout` drops parts of the memory already.

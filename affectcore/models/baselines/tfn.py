@@ -21,7 +21,7 @@ Differences from the published code (thuiar/MMSA, commit a94e65d), each with its
 4. `text_dropout` 0: the code passes the drop-out of text to a one-layer LSTM and sets it to 0 there.
 On the same weights, `author` and the published code give equal outputs (float32, difference 0 on six samples of the
 MOSI shape; the code orders the product audio, vision, text); it has 9,497,043 trained parameters.
-In the paper and in the code a regression output is bounded by a sigmoid to the scale of the target (`bounded`).
+In both presets, as in the code, a regression output is bounded by a sigmoid to the scale of the target (`bounded`).
 """
 
 from dataclasses import dataclass, replace
