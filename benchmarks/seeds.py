@@ -5,7 +5,7 @@
 
 Each model is measured in a process of its own whose allocator keeps freed memory (three MALLOC_ variables of glibc, see
 affectcore/training/stack.py; --plain-malloc leaves them unset), memory in further processes, one a way. On a CPU the
-cost is CPU time, which a loaded machine does not distort; on CUDA it is wall time. Data are random, of the shape asked for.
+cost is CPU time, which a loaded machine does not distort; on CUDA it is wall time. Data are random, of the shape asked.
 """
 
 import argparse
