@@ -250,7 +250,8 @@ def _groups(specs: Sequence[RunSpec], together: bool) -> list[tuple[RunSpec, ...
     for i, s in enumerate(specs):
         stacks = together and s.recipe is not None and s.data.source != "world"  # every seed draws its own world
         groups.setdefault(replace(s, seed=0).identity() if stacks else i, []).append(s)
-    return [tuple(g) for g in groups.values()]
+    # runs on the same data one after another: a process keeps the data it read last
+    return sorted(map(tuple, groups.values()), key=lambda g: (g[0].data.name, g[0].seed))
 
 
 def _map(calls: list[Call], jobs: int, cluster: str | None, progress: bool) -> Iterator[list[Status]]:
