@@ -290,6 +290,46 @@ def bench(
 # --- the door for strangers, and help ------------------------------------------------------------------------------
 
 
+class TaskKind(StrEnum):
+    auto = "auto"
+    regression = "regression"
+    single_label = "single_label"
+    multi_label = "multi_label"
+
+
+@app.command()
+def audit(
+    predictions: Annotated[Path, typer.Argument(help=".csv or .parquet: id, target, prediction or scores, ...")],
+    task: Annotated[TaskKind, typer.Option(help="what is predicted; auto reads it off the columns")] = TaskKind.auto,
+    html: Annotated[Path | None, typer.Option(help="write the report as one web page, too")] = None,
+    form: AsFormat = Format.text,
+    low: Annotated[float | None, typer.Option(help="least target of a regression's scale")] = None,
+    high: Annotated[float | None, typer.Option(help="largest target of a regression's scale")] = None,
+    batch_size: Annotated[int, typer.Option(help="of the batch-averaged recall")] = 64,
+    draws: Annotated[int, typer.Option(help="bootstrap draws")] = 2_000,
+) -> None:
+    """Report on anyone's predictions: floors, conventions, traps, intervals, tests, calibration, resolution.
+
+    One row per model, seed and item. Columns: id; target and prediction (numbers or classes) or score_<class>; for
+    label sets target_<label> and prediction_<label> or score_<label>; optionally group, seed, model.
+    """
+    from affectcore.audit import html as page
+    from affectcore.audit import text
+    from affectcore.audit.read import read
+    from affectcore.audit.report import audit as compute
+
+    submission = read(predictions, task.value, low=low, high=high)
+    report = compute(submission, draws=draws, batch_size=batch_size, low=low, high=high)
+    if html is not None:
+        page.write(report, html)
+    if form is Format.json:
+        typer.echo(json.dumps(report.to_json(), indent=1, ensure_ascii=False, allow_nan=False))
+    else:
+        text.show(report)
+        if html is not None:
+            typer.echo(f"\nThe page: {html}")
+
+
 @app.command()
 def demo(
     seed: Annotated[int, typer.Option(min=0, help="of the world and the models")] = 0,
