@@ -60,6 +60,13 @@ def _names(data: Sequence[DataSpec]) -> tuple[str, ...]:
 EVERYWHERE = _names((*FUSED, *ALONE))
 DROPOUT = Condition("modality dropout", "missing/modality_dropout", 0.5)
 SMALL = "small"
+# from the published sizes: text LSTM 32 of 128, vision 16 of 128, MulT 20 wide of 50, two layers of four, kernel 1 of 5
+REDUCED: dict[str, dict[str, object]] = {
+    "tfn": {"text_hidden": 32, "audio_hidden": 16, "vision_hidden": 16, "post_hidden": 32},
+    "lmf": {"text_hidden": 32, "text_out": 32, "vision_hidden": 16},
+    "mult": {"width": 20, "heads": 4, "layers": 2, "memory_layers": 2, "kernel": 1},
+}
+TINY = {d.name: {"sizes": {"train": 64, "valid": 32, "test": 200}} for d in (*FUSED, *ALONE) if d.source == "world"}
 
 STUDY = Study(
     name="baselines",
@@ -77,17 +84,10 @@ STUDY = Study(
     data=(*FUSED, *ALONE),
     conditions=(Condition(), *(Condition(f"missing {r}", "missing/rmm", r) for r in RATES)),
     profiles={
-        "smoke": Profile({1: 2}, recipe={"epochs": 2, "patience": None}),
-        # reduced from the published sizes: text LSTM 32 of 128, MulT 20 wide of 50, two layers of four, kernel 1 of 5
-        "standard": Profile(
-            {1: 10},
-            recipe={"epochs": 30, "patience": 6, "batch_size": 64},
-            overrides={
-                "tfn": {"text_hidden": 32, "audio_hidden": 16, "vision_hidden": 16, "post_hidden": 32},
-                "lmf": {"text_hidden": 32, "text_out": 32, "vision_hidden": 16},
-                "mult": {"width": 20, "heads": 4, "layers": 2, "memory_layers": 2, "kernel": 1},
-            },
+        "smoke": Profile(
+            {1: 2}, recipe={"epochs": 2, "patience": None, "batch_size": 64}, overrides=REDUCED, data=TINY
         ),
+        "standard": Profile({1: 10}, recipe={"epochs": 30, "patience": 6, "batch_size": 64}, overrides=REDUCED),
         "full": Profile({1: 20}, recipe={"epochs": 50, "patience": 10}),
     },
     deciding=("clean", "missing 0.6"),

@@ -1,0 +1,49 @@
+"""What a results chapter reads: the committed results of a study, or a rerun of what is missing in another profile."""
+
+import os
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from affectcore.data import catalog, stand_in
+from affectcore.errors import StoreError
+from affectcore.studies.claims import Results
+from affectcore.studies.runner import run_specs
+from affectcore.studies.spec import Study
+from affectcore.studies.store import Store
+
+_KEPT: list[tempfile.TemporaryDirectory[str]] = []  # folders of generated data, removed when the process ends
+
+
+def results_for(
+    study: Study, profile: str, seeds: int = 0, *, device: str = "cpu", data: Path | None = None, jobs: int = 1
+) -> Results:
+    """Return a study's results in a profile, "committed" read from results/, any other run as far as runs are missing.
+
+    seeds: 0 means the profile's own number. data: folder of the real sets; without it, sets made by
+    `affectcore.data.stand_in` take their place, in a store of their own so that no such run is mistaken for a real one.
+    Raises StoreError if a run fails.
+    """
+    if profile == "committed":
+        return Results(study)
+    if seeds:
+        chosen = replace(study.profiles[profile], seeds=dict.fromkeys(study.profiles[profile].seeds, seeds))
+        study = replace(study, profiles={**study.profiles, profile: chosen})
+    store = Store() if data is not None or not _reads(study) else _generated()
+    report = run_specs(study.specs(profile), store, device=device, jobs=jobs)
+    if report.failed:
+        raise StoreError(f"study {study.name} ({profile}): {report.failed[0].spec.label}: {report.failed[0].error}")
+    return Results(study, profile, store)
+
+
+def _reads(study: Study) -> bool:
+    return any(d.source == "reader" for d in study.data)
+
+
+def _generated() -> Store:
+    """Write generated twins of the sets, point the readers at them, and return a store for their runs."""
+    folder = tempfile.TemporaryDirectory(prefix="affectcore-stand-in-")
+    _KEPT.append(folder)
+    stand_in.write(Path(folder.name))
+    os.environ[catalog.VARIABLE] = folder.name
+    return Store(Path(folder.name) / "runs")
