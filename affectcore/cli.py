@@ -29,21 +29,28 @@ class Format(StrEnum):
     json = "json"
 
 
+UsageError: Any = typer.BadParameter.__base__  # click's, which newer versions of Typer carry inside
 AsFormat = Annotated[Format, typer.Option("--format", help="text for people, json for programs")]
 Profile = Annotated[str, typer.Option(help="smoke, standard or full")]
 Row = Mapping[str, Any]
 
 
 def main() -> None:
-    """Run the command line; an error of the input is one line on stderr and exit status 1."""
+    """Run the command line; an error of the input is one line on stderr, exit status 1, or 2 for a wrong call."""
     try:
-        app()
+        status = app(standalone_mode=False)
     except AffectError as error:
         typer.echo(f"affectcore: {' '.join(str(error).split())}", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
+    except UsageError as error:
+        message = error.format_message()
+        if not message.strip():  # no command given: Typer has printed the help
+            sys.exit(2)
+        typer.echo(f"affectcore: {' '.join(message.split())} (see --help)", err=True)
+        sys.exit(2)
+    if status == 130:
         typer.echo("affectcore: interrupted; finished runs are kept, the same command goes on", err=True)
-        sys.exit(130)
+    sys.exit(status)
 
 
 def show(rows: Sequence[Row], form: Format, columns: Sequence[str] | None = None) -> None:
