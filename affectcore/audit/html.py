@@ -31,13 +31,17 @@ th, td { padding: .35rem .7rem; text-align: left; white-space: nowrap; border-bo
 td.wide { white-space: normal; min-width: 14rem; color: var(--soft); }
 thead th { background: var(--panel); }
 tbody tr:last-child > * { border-bottom: 0; }
-tbody th { font-weight: 600; }
+tbody th { font-weight: 600; white-space: normal; min-width: 7.5rem; }
 .slip { color: var(--second); }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); gap: 1rem; }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); gap: 1rem;
+  margin: 1rem 0; }
+.figures.pairs { grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); }
 figure { margin: 0; background: var(--panel); border: 1px solid var(--line); border-radius: .4rem; padding: .6rem; }
 figcaption { font-size: .875rem; margin-bottom: .3rem; overflow-wrap: anywhere; }
 svg { display: block; width: 100%; height: auto; max-width: 30rem; }
-svg text { fill: var(--ink); font: 13px system-ui, sans-serif; }
+svg.square { max-width: 20rem; }
+svg text { fill: var(--ink); font: 13px system-ui, sans-serif; paint-order: stroke; stroke: var(--panel);
+  stroke-width: 4px; }
 svg .tick { fill: var(--soft); font-size: 12px; }
 svg .grid { stroke: var(--line); }
 svg .floor { stroke: var(--soft); stroke-dasharray: 2 3; stroke-width: 1.5; }
@@ -127,7 +131,7 @@ def _metrics(report: Report) -> str:
     for name in dict.fromkeys(v.metric for v in report.metrics):
         cells = [known.get((name, m)) for m in report.models]
         some = next(v for v in cells if v is not None)
-        label = escape(name) + (' <span class="slip">slip</span>' if some.slip else "")
+        label = escape(name).replace("_", "_<wbr>") + (' <span class="slip">slip</span>' if some.slip else "")
         shown = ["-" if v is None else escape(value(v)) for v in cells]
         note = "; ".join(dict.fromkeys(v.note for v in cells if v is not None and v.note))
         convention = escape(some.convention + (f" ({note})" if note else ""))
@@ -137,6 +141,8 @@ def _metrics(report: Report) -> str:
 
 def _pairs(report: Report) -> str:
     cells = [[escape(c) for c in pair_cells(p)] for p in report.pairs]
+    for row in cells:
+        row[0] = row[0].replace("_", "_<wbr>")
     used = [i for i in range(len(PAIR_COLUMNS)) if any(row[i] != "-" for row in cells)]
     return _table("Pairs of models", [PAIR_COLUMNS[i] for i in used], [[row[i] for i in used] for row in cells])
 
@@ -155,12 +161,15 @@ def _calibration(rows: Sequence[Calibration]) -> str:
 
 
 def _figures(figures: Iterable[str]) -> str:
-    return f'<div class="figures">{"".join(figures)}</div>'
+    drawn = list(figures)
+    kind = "figures pairs" if len(drawn) % 2 == 0 else "figures"
+    return f'<div class="{kind}">{"".join(drawn)}</div>'
 
 
 def _svg(caption: str, told: str, width: int, height: int, body: str) -> str:
+    shape = ' class="square"' if width < 300 else ""
     return (
-        f'<figure><figcaption>{escape(caption)}</figcaption><svg viewBox="0 0 {width} {height}" role="img" '
+        f'<figure><figcaption>{escape(caption)}</figcaption><svg{shape} viewBox="0 0 {width} {height}" role="img" '
         f'aria-label="{escape(told)}"><title>{escape(told)}</title>{body}</svg></figure>'
     )
 
