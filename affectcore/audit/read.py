@@ -257,6 +257,8 @@ def _load_parquet(path: Path) -> _Table:
         raise DataError(f"{path.name}: is no Parquet file ({' '.join(str(error).split())[:100]})") from None
     columns = {}
     for name in table.column_names:
+        if name.startswith("__index_level_"):  # the row numbers that pandas writes along
+            continue
         values = table.column(name).to_pylist()
         columns[name] = ["" if v is None else str(int(v)) if isinstance(v, bool) else str(v) for v in values]
     return _Table(path, columns, range(2, table.num_rows + 2))
@@ -315,8 +317,9 @@ def _runs(table: _Table) -> tuple[NDArray[np.int64], dict[str, tuple[str, ...]],
         again = np.flatnonzero(cell == cell[first[counts > 1].min()])
         where = f"is given twice{_of_run(table, *pairs[again[0]])}, first in row {table.rows[again[0]]}"
         missing = [c for c in ("seed", "model") if c not in table]
-        hint = f": runs of several {' or '.join(f'{c}s' for c in missing)} need a column {missing[0]!r}"
-        raise table.error("id", int(again[1]), where + (hint if missing else ""))
+        if missing:
+            where += f": runs of several {missing[0]}s need a column {missing[0]!r}"
+        raise table.error("id", int(again[1]), where)
     place.ravel()[cell] = np.arange(len(cell))
     if (place < 0).any():
         r, n = (int(v) for v in np.argwhere(place < 0)[0])
