@@ -52,6 +52,8 @@ def is_thebe(script: Any) -> bool:
 
 def clean_page(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document) -> None:
     context["script_files"] = [script for script in context["script_files"] if not is_thebe(script)]
+    if "body" in context:  # wide tables scroll on a telephone (custom.css), so the keyboard must reach them
+        context["body"] = context["body"].replace("<table ", '<table tabindex="0" ')
 
 
 def copy_mathjax(app: Sphinx, error: Exception | None) -> None:
