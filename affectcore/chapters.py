@@ -253,10 +253,14 @@ def _check_parameters(chapter: Chapter, parameters: dict[str, Any]) -> None:
 
 
 def _fingerprint(chapter: Chapter, parameters: dict[str, Any]) -> str:
-    """Return a hash of all that decides a run: the chapter's text, the library's sources and the parameters."""
+    """Return a hash of all that decides a run: the chapter's text, the library, the parameters and the data files."""
     digest = sha256(repr(sorted(parameters.items())).encode())
     for path in [chapter.text, *sorted(Path(__file__).parent.rglob("*.py"))]:
         digest.update(path.read_bytes())
+    named = str(parameters.get("data", "auto"))
+    folder = catalog.root() if named == "auto" else Path(named)
+    files = sorted((p.relative_to(folder).as_posix(), p.stat().st_size) for p in folder.rglob("*") if p.is_file())
+    digest.update(repr(files).encode())  # names and sizes: which sets are there, not what is in them
     return digest.hexdigest()[:16]
 
 

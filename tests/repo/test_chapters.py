@@ -183,6 +183,21 @@ def test_a_failing_chapter_leaves_no_result_and_the_error_beside(chapter: Chapte
     assert [p.name for p in (tmp_path / "runs" / "room").iterdir()] == ["one.failed.ipynb"]
 
 
+def test_a_run_is_repeated_when_what_decides_it_changes(
+    chapter: Chapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "data"
+    monkeypatch.setenv(catalog.VARIABLE, str(data))
+    seen = {chapters._fingerprint(chapter, {"seeds": 2})}
+    seen.add(chapters._fingerprint(chapter, {"seeds": 3}))
+    data.mkdir()
+    (data / "features.npz").write_bytes(b"123")
+    seen.add(chapters._fingerprint(chapter, {"seeds": 2}))
+    chapter.text.write_text(TEXT + "\nMore.\n")
+    seen.add(chapters._fingerprint(chapter, {"seeds": 2}))
+    assert len(seen) == 4
+
+
 def test_a_killed_run_leaves_nothing_that_could_be_taken_for_a_result(chapter: Chapter, tmp_path: Path) -> None:
     for path in (chapter.text, chapter.notebook):
         path.write_text(path.read_text().replace("assert seeds < 5", "import time; time.sleep(60 * (seeds == 1))"))
