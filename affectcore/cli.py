@@ -233,11 +233,13 @@ def export(
     store: Annotated[Path | None, typer.Option(help="folder of the runs (default: the user's cache)")] = None,
 ) -> None:
     """Pack the finished runs of a study into the results folder."""
+    from affectcore.studies import resampling
     from affectcore.studies.results import export as pack
     from affectcore.studies.runner import find_study
     from affectcore.studies.store import Store
 
-    for file in pack(find_study(study), profile, Store(store)):
+    found, place = find_study(study), Store(store)
+    for file in (*pack(found, profile, place), resampling.export(found, profile, place)):
         typer.echo(file)
 
 

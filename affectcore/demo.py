@@ -144,7 +144,7 @@ def _picture(scenes: list[Scene], out: Path) -> Path:
             list(MODELS.values()), means, spans, seeds=list(scene.errors.values()), floor=scene.floor,
             ceiling=scene.ceiling, xlabel="mean absolute error (lower is better)", ax=ax,
         )  # fmt: skip
-        ax.set_title(scene.title, fontsize=10, loc="left")
+        ax.set_title(scene.title, fontsize=10, loc="left", pad=18)
     out.mkdir(parents=True, exist_ok=True)
     file = out / "demo.png"
     figure.savefig(file)

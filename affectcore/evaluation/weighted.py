@@ -8,9 +8,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from affectcore.errors import EvaluationError
-from affectcore.evaluation.inputs import Floats, finite, matrix_pair, real_pair
+from affectcore.evaluation.inputs import Floats, class_scores, finite, matrix_pair, real_pair
 
-__all__ = ["weighted_auroc", "weighted_auroc_macro", "weighted_mae", "weighted_pearson"]
+__all__ = [
+    "weighted_accuracy", "weighted_auroc", "weighted_auroc_macro", "weighted_balanced_accuracy", "weighted_mae",
+    "weighted_pearson",
+]  # fmt: skip
 
 
 def _weights(weights: ArrayLike, n: int) -> Floats:
@@ -39,6 +42,25 @@ def weighted_pearson(weights: ArrayLike, target: ArrayLike, prediction: ArrayLik
     flat = (vy <= 1e-12 * np.square(y).max(initial=0)) | (vp <= 1e-12 * np.square(p).max(initial=0))
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(flat, np.nan, (w @ (y * p) - my * mp) / np.sqrt(vy * vp))
+
+
+def weighted_accuracy(weights: ArrayLike, target: ArrayLike, scores: ArrayLike) -> Floats:
+    """Return the accuracy of every draw; target (N,) class numbers, scores (N, C)."""
+    y, s = class_scores(target, scores)
+    w = _weights(weights, len(y))
+    out: Floats = w @ (s.argmax(1) == y).astype(np.float64) / w.sum(1)
+    return out
+
+
+def weighted_balanced_accuracy(weights: ArrayLike, target: ArrayLike, scores: ArrayLike) -> Floats:
+    """Return the mean recall of every draw, over the classes of `target` that the draw holds."""
+    y, s = class_scores(target, scores)
+    w = _weights(weights, len(y))
+    hit = s.argmax(1) == y
+    per_class = np.stack([w[:, y == c].sum(1) for c in np.unique(y)])
+    hits = np.stack([w[:, (y == c) & hit].sum(1) for c in np.unique(y)])
+    with np.errstate(invalid="ignore"):
+        return np.nanmean(np.where(per_class > 0, hits / per_class, np.nan), axis=0)
 
 
 def weighted_auroc(weights: ArrayLike, target: ArrayLike, scores: ArrayLike) -> Floats:

@@ -217,11 +217,16 @@ def study_ledger(name: str, profile: str = "committed", store: Store | None = No
     """Return the ledger of a study of the package, [] if it registers no claims."""
     from affectcore.studies.runner import find_study
 
-    study, folder = find_study(name), Path(__file__).parent / name
-    if not (folder / "claims.toml").is_file():
+    return results_ledger(Results(find_study(name), profile, store))
+
+
+def results_ledger(results: Results) -> list[Row]:
+    """Return the ledger of the results of a study of the package, [] if it registers no claims."""
+    name = results.study.name
+    file = Path(__file__).parent / name / "claims.toml"
+    if not file.is_file():
         return []
-    module = import_module(f"affectcore.studies.{name}.study")
-    return ledger(load_claims(folder / "claims.toml"), module, Results(study, profile, store))
+    return ledger(load_claims(file), import_module(f"affectcore.studies.{name}.study"), results)
 
 
 def _test(c: Claim, module: ModuleType) -> Callable[[Claim, Results], Any]:

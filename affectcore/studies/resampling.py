@@ -4,8 +4,8 @@ The per-item targets of a licensed corpus are not published, so an interval over
 committed results. Instead this module commits what such an interval needs and no more: the metric of every arm under
 the same draws of seeds and groups. The difference of two arms' draws is the bootstrap distribution of their difference.
 
-Data labels may carry a fold ("mosei_sentiment/3"): the folds of a label are pooled, predictions being out of fold. Seeds
-and groups are crossed; on a world every seed has items of its own.
+Data labels may carry a fold ("mosei_sentiment/3"): the folds of a label are pooled, predictions being out of fold.
+Seeds and groups are crossed; where every seed has a world of its own, groups are drawn within each.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,11 +19,18 @@ from numpy.typing import NDArray
 
 from affectcore.errors import ConfigError, StoreError
 from affectcore.evaluation.statistics import PairedComparison, from_draws, item_weights, percentile_interval
-from affectcore.evaluation.weighted import weighted_auroc_macro, weighted_mae, weighted_pearson
+from affectcore.evaluation.weighted import (
+    weighted_accuracy,
+    weighted_auroc_macro,
+    weighted_balanced_accuracy,
+    weighted_mae,
+    weighted_pearson,
+)
 from affectcore.streams import rng
 from affectcore.studies import results as committed
 from affectcore.studies.claims import Results
-from affectcore.studies.spec import DataSpec, Study
+from affectcore.studies.outcome import Predictions
+from affectcore.studies.spec import RunSpec, Study
 from affectcore.studies.store import Store
 
 DRAWS = 1_000
@@ -42,6 +49,10 @@ class Metric:
 
 METRICS: dict[str, tuple[Metric, ...]] = {
     "regression": (Metric("mae", weighted_mae, False), Metric("pearson", weighted_pearson, True)),
+    "single_label": (
+        Metric("balanced_accuracy", weighted_balanced_accuracy, True),
+        Metric("accuracy", weighted_accuracy, True),
+    ),
     "multi_label": (Metric("auroc_macro", weighted_auroc_macro, True),),
 }
 HIGHER = {m.name: m.higher_is_better for ms in METRICS.values() for m in ms}
@@ -113,68 +124,90 @@ def pooled(label: str) -> str:
     return label.partition("/")[0]
 
 
+@dataclass(frozen=True)
+class _Scored:
+    """The test items of one seed, by row of the data set: target, group, and scores by (arm, condition)."""
+
+    target: NDArray[Any]
+    group: NDArray[np.integer]
+    scores: Mapping[tuple[str, str], NDArray[np.float64]]
+
+
 def compute(study: Study, profile: str, store: Store | None = None, draws: int = DRAWS) -> Resampled:
-    """Return the draws of a finished profile of the local store. Needs the data: targets and groups are read there."""
-    frame = committed.load_results(study, profile, store)[1]
-    frame = frame[frame["split"] == "test"]
-    specs = {d.name: d for d in study.data}
+    """Return the draws of a finished profile of the local store, whose runs keep targets and groups.
+
+    Raises StoreError if runs are missing, or if two arms were not scored on the same items, each once.
+    """
+    store = store or Store()
+    specs = study.specs(profile)
+    committed.finished(study, profile, specs, store)  # says what is missing
+    by_label: dict[str, dict[int, list[RunSpec]]] = {}
+    for s in specs:
+        by_label.setdefault(pooled(s.data.name), {}).setdefault(s.seed, []).append(s)
     rows: dict[Key, Draws] = {}
-    for label in dict.fromkeys(map(pooled, frame["data"])):
-        part = frame[frame["data"].map(pooled) == label]
-        folds = [specs[name] for name in dict.fromkeys(part["data"])]
-        make = _world if folds[0].source == "world" else _corpus
-        rows |= make(label, part, folds, draws)
+    for label, by_seed in by_label.items():
+        scored = [_scored(label, runs, store) for _, runs in sorted(by_seed.items())]
+        first = next(iter(by_seed.values()))[0]
+        same = all(np.array_equal(scored[0].target, x.target) for x in scored)
+        if first.data.source == "reader" and not same:
+            raise StoreError(f"draws: the seeds on {label} were not scored on the same items")
+        # keyed by data set and task, not by label: "mosei_sentiment" and "mosei_sentiment_text" are drawn together
+        name = f"{first.data.dataset}/{_kind(scored[0])}"
+        rows |= {(arm, label, c, m): d for (arm, c, m), d in _draws(name, scored, draws).items()}
     return Resampled(rows, profile)
 
 
-def _corpus(label: str, part: pd.DataFrame, folds: list[DataSpec], draws: int) -> dict[Key, Draws]:
-    """Every seed predicts the same items; seeds and groups are drawn once for all arms of the corpus."""
-    from affectcore.studies.execute import load as load_data
-
-    data = load_data(folds[0], 0)
-    kind, everything = data.task.kind, data._all
-    seeds = sorted(set(part["seed"]))
-    one = part[(part["arm"] == part["arm"].iloc[0]) & (part["seed"] == seeds[0]) & (part["condition"] == "clean")]
-    items = np.sort(np.concatenate(list(one["rows"])))
-    target, group = everything.target.numpy()[items], everything.group.numpy()[items]
-    members = [np.flatnonzero(group == g) for g in np.unique(group)]
-    # keyed by the corpus, not the label: "mosei_sentiment" and "mosei_sentiment_text" are drawn together
-    name = f"{folds[0].dataset}/{kind}"
-    weights = item_weights(members, ("groups",), draws, rng(0, "resampling", name)).astype(np.float64)
-    which = rng(0, "resampling", name, "seeds").integers(len(seeds), size=(draws, len(seeds)))
-    rows: dict[Key, Draws] = {}
-    for (arm, condition), runs in part.groupby(["arm", "condition"], sort=False):
-        given = []
-        for seed in seeds:
-            of_seed = runs[runs["seed"] == seed]
-            index = np.concatenate(list(of_seed["rows"]))
-            if not np.array_equal(np.sort(index), items):
-                raise StoreError(f"draws: {arm} on {label}, seed {seed}, was not scored on the same items once each")
-            given.append(np.concatenate(list(of_seed["scores"]))[np.argsort(index)])
-        for m in METRICS[kind]:
-            by_seed = np.array([m.function(np.ones((1, len(items))), target, p)[0] for p in given])
-            per_seed = np.stack([m.function(weights, target, p) for p in given], axis=1)  # (R, S)
-            taken = np.take_along_axis(per_seed, which, axis=1).mean(1)
-            rows[arm, label, condition, m.name] = Draws(m.name, by_seed, taken, len(items), len(members))
-    return rows
+def _scored(label: str, runs: list[RunSpec], store: Store) -> _Scored:
+    """Join the folds of every arm of one seed, items in the order of the data set's rows."""
+    parts: dict[str, list[Predictions]] = {}
+    for s in runs:
+        parts.setdefault(s.arm, []).append(store.predictions(s.hash()))
+    scores: dict[tuple[str, str], NDArray[np.float64]] = {}
+    items = None
+    for arm, folds in parts.items():
+        index = np.concatenate([p.rows["test"] for p in folds])
+        order = np.argsort(index)
+        if len(np.unique(index)) != len(index) or (items is not None and not np.array_equal(index[order], items)):
+            raise StoreError(f"draws: {arm} on {label} was not scored on the same items as the others, each once")
+        items = index[order]
+        target, group = (np.concatenate([getattr(p, k)["test"] for p in folds])[order] for k in ("target", "group"))
+        for split, condition in folds[0].scores:
+            if split == "test":
+                joined = np.concatenate([p.scores[split, condition] for p in folds])[order]
+                scores[arm, condition] = joined.astype(np.float64)
+    return _Scored(target, group, scores)
 
 
-def _world(label: str, part: pd.DataFrame, folds: list[DataSpec], draws: int) -> dict[Key, Draws]:
-    """Every seed has its own world: items are drawn within each, then seeds."""
-    seeds = sorted(set(part["seed"]))
-    which = rng(0, "resampling", folds[0].dataset, "seeds").integers(len(seeds), size=(draws, len(seeds)))
-    rows: dict[Key, Draws] = {}
-    for (arm, condition), runs in part.groupby(["arm", "condition"], sort=False):
-        by = runs.set_index("seed").loc[seeds]
-        kind = "regression" if by["scores"].iloc[0].ndim == 1 else "multi_label"
-        for m in METRICS[kind]:
-            by_seed = np.array(
-                [m.function(np.ones((1, len(y))), y, p)[0] for y, p in zip(by["target"], by["scores"])]
-            )  # fmt: skip
-            taken = by_seed[which].mean(1)  # a world's 6,000 items per seed add next to nothing to the spread of seeds
-            n = len(by["target"].iloc[0])
-            rows[arm, label, condition, m.name] = Draws(m.name, by_seed, taken, n, n)
-    return rows
+def _kind(scored: _Scored) -> str:
+    given = next(iter(scored.scores.values()))
+    return "regression" if given.ndim == 1 else "single_label" if scored.target.ndim == 1 else "multi_label"
+
+
+def _draws(name: str, scored: list[_Scored], draws: int) -> dict[tuple[str, str, str], Draws]:
+    """Metrics of every arm and condition per seed, and under `draws` draws of groups and then of seeds.
+
+    Seeds that share their items share the drawn groups; where every seed has a world of its own, so has its draw.
+    """
+    shared = len(scored) > 1 and all(np.array_equal(scored[0].target, x.target) for x in scored)
+    weights: list[Floats] = []
+    for seed, x in enumerate(scored):
+        stream = rng(0, "resampling", name, *(() if shared else (seed,)))
+        if weights and shared:
+            weights.append(weights[0])
+        else:
+            members = [np.flatnonzero(x.group == g) for g in np.unique(x.group)]
+            weights.append(item_weights(members, ("groups",), draws, stream).astype(np.float64))
+    which = rng(0, "resampling", name, "seeds").integers(len(scored), size=(draws, len(scored)))
+    out: dict[tuple[str, str, str], Draws] = {}
+    for arm, condition in scored[0].scores:
+        for m in METRICS[_kind(scored[0])]:
+            given = [x.scores[arm, condition] for x in scored]
+            by_seed = [m.function(np.ones((1, len(x.target))), x.target, p)[0] for x, p in zip(scored, given)]
+            drawn = [m.function(w, x.target, p) for w, x, p in zip(weights, scored, given)]
+            taken = np.take_along_axis(np.stack(drawn, axis=1), which, axis=1).mean(1)
+            n, groups = len(scored[0].target), len(np.unique(scored[0].group))
+            out[arm, condition, m.name] = Draws(m.name, np.array(by_seed), taken, n, groups)
+    return out
 
 
 def file_of(study: Study, profile: str) -> Path:

@@ -54,7 +54,7 @@ def load_results(
     if profile != "committed":
         specs = study.specs(profile)
         store = store or Store()
-        runs = _finished(study, profile, specs, store)
+        runs = finished(study, profile, specs, store)
         kept = [(r.spec, store.predictions(r.hash)) for r in runs]
         return table(runs), pd.concat([_frame(s, p) for s, p in kept], ignore_index=True)
     best = best_profile(study)
@@ -153,7 +153,7 @@ def export(study: Study, profile: str, store: Store | None = None) -> tuple[Path
             raise ConfigError(
                 f"study {study.name}: data {d.name} is a file of this machine; results hold named sets alone"
             )
-    records = _finished(study, profile, study.specs(profile), store)
+    records = finished(study, profile, study.specs(profile), store)
     lines = sorted((r.spec.data.name, r.spec.arm, r.spec.seed, _line(r)) for r in records)
     files = {_records_file(profile, study.name): "".join(f"{x[-1]}\n" for x in lines).encode()}
     deciding = [r for r in records if study.arm(r.spec.arm).tier == 1]
@@ -175,7 +175,8 @@ def export(study: Study, profile: str, store: Store | None = None) -> tuple[Path
     return tuple(files)
 
 
-def _finished(study: Study, profile: str, specs: Sequence[RunSpec], store: Store) -> list[RunRecord]:
+def finished(study: Study, profile: str, specs: Sequence[RunSpec], store: Store) -> list[RunRecord]:
+    """Return the records of the specs. Raises StoreError that says how many the store lacks."""
     runs = [s.hash() for s in specs]
     missing = sum(h not in store for h in runs)
     if missing:

@@ -7,10 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import pearsonr
-from sklearn.metrics import mean_absolute_error, roc_auc_score
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, mean_absolute_error, roc_auc_score
 
 from affectcore.errors import EvaluationError
-from affectcore.evaluation.weighted import weighted_auroc, weighted_auroc_macro, weighted_mae, weighted_pearson
+from affectcore.evaluation.weighted import (
+    weighted_accuracy,
+    weighted_auroc,
+    weighted_auroc_macro,
+    weighted_balanced_accuracy,
+    weighted_mae,
+    weighted_pearson,
+)
 
 REAL = [(weighted_mae, mean_absolute_error), (weighted_pearson, lambda y, p: pearsonr(y, p).statistic)]
 
@@ -27,6 +34,19 @@ def test_real_valued(fast: Callable, oracle: Callable, seed: int) -> None:
     y, p = r.normal(2, 1, 60), r.normal(-3, 5, 60)
     expected = [oracle(np.repeat(y, k), np.repeat(p, k)) for k in w]
     np.testing.assert_allclose(fast(w, y, p), expected, rtol=1e-9, atol=1e-10)
+
+
+LABELS = [(weighted_accuracy, accuracy_score), (weighted_balanced_accuracy, balanced_accuracy_score)]
+
+
+@pytest.mark.parametrize(("fast", "oracle"), LABELS)
+@given(seed=st.integers(0, 10**6))
+def test_single_label(fast: Callable, oracle: Callable, seed: int) -> None:
+    r, w = drawn(seed)
+    y, s = np.r_[0, 1, 2, r.choice(3, 57, p=[0.7, 0.2, 0.1])], r.random((60, 3))
+    w[:, :3] += 1  # every class in every draw: scikit-learn's warning about absent ones is not the point here
+    expected = [oracle(np.repeat(y, k), np.repeat(s.argmax(1), k)) for k in w]
+    np.testing.assert_allclose(fast(w, y, s), expected, rtol=1e-9)
 
 
 @given(seed=st.integers(0, 10**6), levels=st.integers(2, 200))

@@ -1,0 +1,143 @@
+"""Bootstrap draws: paired, pooled over folds, the same after export, and honest about what differs."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import mean_absolute_error
+
+from affectcore.data import stand_in
+from affectcore.errors import ConfigError, StoreError
+from affectcore.studies import resampling
+from affectcore.studies.chapter import results_for
+from affectcore.studies.claims import results_ledger
+from affectcore.studies.execute import load
+from affectcore.studies.outcome import Predictions
+from affectcore.studies.runner import run_specs
+from affectcore.studies.spec import Arm, Condition, DataSpec, Profile, Study
+from affectcore.studies.store import Store
+
+FOLDS = tuple(
+    DataSpec(f"mosei/{k}", "reader", "cmu_mosei_video", {"target": "sentiment"}, resplit={"k": k, "n_folds": 3})
+    for k in range(3)
+)
+WORLD = DataSpec("world", "world", "recovery", {"sizes": {"train": 40, "valid": 20, "test": 300}})
+STUDY = Study(
+    name="toy",
+    question="?",
+    arms=(Arm("constant", "constant"), Arm("linear", "linear"), Arm("twin", "linear")),
+    data=(*FOLDS, WORLD),
+    conditions=(Condition(), Condition("half", "missing/rmm", 0.5)),
+    profiles={"smoke": Profile({1: 3})},
+)
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> "tuple[Path, Store]":
+    folder = tmp_path_factory.mktemp("generated")
+    stand_in.write(folder)
+    with pytest.MonkeyPatch.context() as m:
+        m.setenv("AFFECTCORE_DATA", str(folder))
+        store = Store(folder / "runs")
+        assert not run_specs(STUDY.specs("smoke"), store, progress=False).failed
+    return folder, store
+
+
+@pytest.fixture
+def made(ran: "tuple[Path, Store]", monkeypatch: pytest.MonkeyPatch) -> resampling.Resampled:
+    monkeypatch.setenv("AFFECTCORE_DATA", str(ran[0]))
+    return resampling.compute(STUDY, "smoke", ran[1], draws=400)
+
+
+def test_folds_are_pooled_into_one_prediction_per_item(
+    made: resampling.Resampled, ran: "tuple[Path, Store]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AFFECTCORE_DATA", str(ran[0]))
+    target = load(FOLDS[0], 0)._all.target.numpy()
+    given = np.full(len(target), np.nan)
+    for s in STUDY.specs("smoke"):
+        if (s.arm, s.seed) == ("linear", 1) and s.data.name != "world":
+            p = ran[1].predictions(s.hash())
+            given[p.rows["test"]] = p.scores["test", "clean"]
+    found = made.get("linear", "mosei")
+    assert found.by_seed[1] == pytest.approx(mean_absolute_error(target, given), rel=1e-6)
+    assert (found.n_items, found.n_groups, len(found.draws)) == (40, 40, 400)
+
+
+def test_differences_are_paired(made: resampling.Resampled) -> None:
+    same = made.compare(("linear", "mosei"), ("twin", "mosei"))
+    assert (same.estimate, same.interval95) == (0, (0, 0))
+    real = made.compare(("linear", "mosei"), ("constant", "mosei"))
+    single = made.get("linear", "mosei").interval()
+    assert real.estimate == pytest.approx(
+        made.get("constant", "mosei").estimate - made.get("linear", "mosei").estimate
+    )  # lower errors are better
+    assert real.interval95[0] <= real.estimate <= real.interval95[1]
+    assert single[0] < made.get("linear", "mosei").estimate < single[1]
+
+
+def test_a_better_model_on_a_world_is_found(made: resampling.Resampled) -> None:
+    assert made.compare(("linear", "world"), ("constant", "world")).above_zero
+    assert made.compare(("linear", "world"), ("constant", "world"), metric="mae").n_seeds == 3
+
+
+@pytest.mark.parametrize("key", [("mlp", "mosei"), ("linear", "mosi"), ("linear", "mosei", "dark")])
+def test_what_was_not_run_is_named(made: resampling.Resampled, key: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError, match="unknown"):
+        made.get(*key)
+
+
+def test_other_items_are_not_compared(made: resampling.Resampled) -> None:
+    with pytest.raises(ConfigError, match="not scored on the same items"):
+        made.compare(("linear", "mosei"), ("linear", "world"))
+
+
+def test_export_and_load_give_the_same_numbers(
+    made: resampling.Resampled, ran: "tuple[Path, Store]", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AFFECTCORE_DATA", str(ran[0]))
+    monkeypatch.setenv("AFFECTCORE_RESULTS", str(tmp_path))
+    with pytest.raises(StoreError, match=r"toy.draws.parquet of profile smoke is not committed"):
+        resampling.load(STUDY, "smoke")
+    resampling.export(STUDY, "smoke", ran[1])
+    again = resampling.load(STUDY, "smoke")
+    full = resampling.compute(STUDY, "smoke", ran[1])
+    assert again.rows.keys() == full.rows.keys()
+    a, b = (
+        again.compare(("linear", "mosei"), ("constant", "mosei")),
+        full.compare(("linear", "mosei"), ("constant", "mosei")),
+    )
+    np.testing.assert_allclose([a.estimate, *a.interval95, a.p], [b.estimate, *b.interval95, b.p], rtol=1e-4, atol=1e-6)
+
+
+def test_runs_on_other_items_are_refused(ran: "tuple[Path, Store]", monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AFFECTCORE_DATA", str(ran[0]))
+    one = {s.hash() for s in STUDY.specs("smoke") if (s.arm, s.data.name, s.seed) == ("twin", "mosei/2", 0)}
+    read = Store.predictions
+
+    def shifted(self: Store, run: str) -> Predictions:
+        p = read(self, run)
+        return replace(p, rows={"test": p.rows["test"] + 1}) if run in one else p
+
+    monkeypatch.setattr(Store, "predictions", shifted)
+    with pytest.raises(StoreError, match="twin on mosei was not scored on the same items"):
+        resampling.compute(STUDY, "smoke", ran[1])
+
+
+def test_missing_runs_are_named(tmp_path: Path, ran: "tuple[Path, Store]", monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AFFECTCORE_DATA", str(ran[0]))
+    with pytest.raises(StoreError, match="36 of 36 runs are not in the store"):
+        resampling.compute(STUDY, "smoke", Store(tmp_path))
+
+
+def test_a_chapter_without_data_runs_on_generated_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AFFECTCORE_DATA", "")
+    small = replace(STUDY, data=(FOLDS[0], WORLD), arms=STUDY.arms[:2])
+    found = results_for(small, "smoke", seeds=2)
+    assert set(found.table["seed"]) == {0, 1}
+    assert found.store is not None
+    assert "stand-in" in str(found.store.folder)  # never mistaken for runs on real data
+    assert results_ledger(found) == []
+    with pytest.raises(StoreError, match="no-such-model"):
+        results_for(replace(small, arms=(Arm("broken", "no-such-model"),)), "smoke")
