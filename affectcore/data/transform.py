@@ -16,6 +16,8 @@ from torch import Tensor
 from affectcore.data.schema import AffectData
 from affectcore.errors import ConfigError, DataError
 
+__all__ = ["gaussianise", "pool", "standardise", "standardise_within"]
+
 Fit = Callable[[NDArray[np.float64]], Callable[[NDArray[np.float64]], NDArray[np.float64]]]
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from affectcore.data import catalog, stand_in
-from affectcore.errors import StoreError
+from affectcore.errors import DataError, StoreError
 from affectcore.studies.claims import Results
 from affectcore.studies.runner import run_specs
 from affectcore.studies.spec import Study
@@ -20,24 +20,29 @@ def results_for(
 ) -> Results:
     """Return a study's results in a profile, "committed" read from results/, any other run as far as runs are missing.
 
-    seeds: 0 means the profile's own number. data: folder of the real sets; without it, sets made by
-    `affectcore.data.stand_in` take their place, in a store of their own so that no such run is mistaken for a real one.
-    Raises StoreError if a run fails.
+    seeds: 0 means the profile's own number. data: folder of the real sets. Where one is absent, the profile "smoke"
+    runs on sets made by `affectcore.data.stand_in`, in a store of their own so that no such run is mistaken for a real
+    one; the other profiles raise DataError. Raises StoreError if a run fails.
     """
     if profile == "committed":
         return Results(study)
     if seeds:
         chosen = replace(study.profiles[profile], seeds=dict.fromkeys(study.profiles[profile].seeds, seeds))
         study = replace(study, profiles={**study.profiles, profile: chosen})
-    store = Store() if data is not None or not _reads(study) else _generated()
+    sets = sorted({d.dataset for d in study.data if d.source == "reader"})
+    absent = [name for name in sets if data is None or not catalog.entry(name).present]
+    if absent and profile != "smoke":
+        raise DataError(f"study {study.name} ({profile}): {absent[0]} is not here; {catalog.entry(absent[0]).source}")
+    store = _generated() if absent else Store()
     report = run_specs(study.specs(profile), store, device=device, jobs=jobs)
     if report.failed:
         raise StoreError(f"study {study.name} ({profile}): {report.failed[0].spec.label}: {report.failed[0].error}")
     return Results(study, profile, store)
 
 
-def _reads(study: Study) -> bool:
-    return any(d.source == "reader" for d in study.data)
+def on_generated_data(results: Results) -> bool:
+    """Whether the numbers are those of generated stand-ins, which mean nothing."""
+    return any(results.store is not None and results.store.folder.is_relative_to(f.name) for f in _KEPT)
 
 
 def _generated() -> Store:

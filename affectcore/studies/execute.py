@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from affectcore.data import catalog, folds, readers, worlds
+from affectcore.data import catalog, folds, readers, transform, worlds
 from affectcore.data.corruption import feature_scale, make_corruption
 from affectcore.data.missing import make_missing
 from affectcore.data.protocol import EachStep
@@ -176,10 +176,8 @@ def _draw(spec: DataSpec, seed: int) -> worlds.World:
 
 
 def _transform(name: str) -> Callable[..., AffectData]:
-    from affectcore.data import transform
-
-    if name.startswith("_") or not hasattr(transform, name):
-        raise ConfigError(f"transform {name!r} is unknown in affectcore.data.transform")
+    if name not in transform.__all__:
+        raise ConfigError(f"transform {name!r} is unknown: use {', '.join(transform.__all__)}")
     return cast(Callable[..., AffectData], getattr(transform, name))
 
 

@@ -8,9 +8,9 @@ import pytest
 from sklearn.metrics import mean_absolute_error
 
 from affectcore.data import stand_in
-from affectcore.errors import ConfigError, StoreError
+from affectcore.errors import ConfigError, DataError, StoreError
 from affectcore.studies import resampling
-from affectcore.studies.chapter import results_for
+from affectcore.studies.chapter import on_generated_data, results_for
 from affectcore.studies.claims import results_ledger
 from affectcore.studies.execute import load
 from affectcore.studies.outcome import Predictions
@@ -136,8 +136,9 @@ def test_a_chapter_without_data_runs_on_generated_sets(monkeypatch: pytest.Monke
     small = replace(STUDY, data=(FOLDS[0], WORLD), arms=STUDY.arms[:2])
     found = results_for(small, "smoke", seeds=2)
     assert set(found.table["seed"]) == {0, 1}
-    assert found.store is not None
-    assert "stand-in" in str(found.store.folder)  # never mistaken for runs on real data
+    assert on_generated_data(found)  # never mistaken for runs on real data
     assert results_ledger(found) == []
+    with pytest.raises(DataError, match="cmu_mosei_video is not here; `affectcore data fetch"):
+        results_for(replace(small, profiles={"standard": Profile({1: 2})}), "standard")
     with pytest.raises(StoreError, match="no-such-model"):
         results_for(replace(small, arms=(Arm("broken", "no-such-model"),)), "smoke")
