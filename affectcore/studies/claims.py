@@ -220,13 +220,17 @@ def study_ledger(name: str, profile: str = "committed", store: Store | None = No
     return results_ledger(Results(find_study(name), profile, store))
 
 
+def study_claims(name: str) -> list[Claim]:
+    """Return the claims that a study of the package registers, [] if none."""
+    file = Path(__file__).parent / name / "claims.toml"
+    return load_claims(file) if file.is_file() else []
+
+
 def results_ledger(results: Results) -> list[Row]:
     """Return the ledger of the results of a study of the package, [] if it registers no claims."""
     name = results.study.name
-    file = Path(__file__).parent / name / "claims.toml"
-    if not file.is_file():
-        return []
-    return ledger(load_claims(file), import_module(f"affectcore.studies.{name}.study"), results)
+    claims = study_claims(name)
+    return ledger(claims, import_module(f"affectcore.studies.{name}.study"), results) if claims else []
 
 
 def _test(c: Claim, module: ModuleType) -> Callable[[Claim, Results], Any]:
