@@ -72,7 +72,7 @@ def table(name: str) -> "pd.DataFrame":
 
 def check(path: str | Path) -> "list[Problem]":
     """Return everything found wrong with a file or folder of any format this package reads; empty when it is well."""
-    from affectcore.data.readers.check import check as run
+    from affectcore.data.readers.checking import check as run
 
     return run(Path(path))
 
