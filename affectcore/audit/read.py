@@ -45,7 +45,7 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Submission:
-    """What a file holds. Items are in the order of their ids, models and seeds in the order of their names.
+    """What a file holds. Items, models and seeds are in the order of their names, numbers by value.
 
     target (N,) numbers or class numbers, or (N, L) of 0 and 1. group (N,) numbers of groups, or none.
     """
@@ -306,7 +306,7 @@ def _runs(table: _Table) -> tuple[NDArray[np.int64], dict[str, tuple[str, ...]],
             raise table.error("id", at, "is empty, a name is needed")
     pairs = list(zip(models, seeds))
     runs = sorted(set(pairs), key=lambda run: (run[0], _number_first(run[1])))
-    ids = sorted(set(table["id"]))
+    ids = sorted(set(table["id"]), key=_number_first)
     number, run_number = {v: i for i, v in enumerate(ids)}, {v: i for i, v in enumerate(runs)}
     item = np.array([number[v] for v in table["id"]])
     run = np.array([run_number[p] for p in pairs])
