@@ -191,7 +191,7 @@ def check(
     else:
         for problem in problems:
             typer.echo(str(problem))
-        typer.echo(f"{path}: {'nothing wrong' if not problems else f'{len(problems)} problems'}")
+        typer.echo(f"{path}: {'nothing wrong' if not problems else f'{len(problems)} problem' + 's' * (len(problems) > 1)}")
     if problems:
         raise typer.Exit(1)
 
