@@ -191,7 +191,8 @@ def check(
     else:
         for problem in problems:
             typer.echo(str(problem))
-        typer.echo(f"{path}: {'nothing wrong' if not problems else f'{len(problems)} problem' + 's' * (len(problems) > 1)}")
+        found = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}" if problems else "nothing wrong"
+        typer.echo(f"{path}: {found}")
     if problems:
         raise typer.Exit(1)
 
