@@ -10,6 +10,7 @@ Seeds and groups are crossed; where every seed has a world of its own, groups ar
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from affectcore.streams import rng
 from affectcore.studies import results as committed
 from affectcore.studies.claims import Results
 from affectcore.studies.outcome import Predictions
-from affectcore.studies.spec import RunSpec, Study
+from affectcore.studies.spec import RunSpec, Study, digest
 from affectcore.studies.store import Store
 
 DRAWS = 1_000
@@ -56,17 +57,22 @@ METRICS: dict[str, tuple[Metric, ...]] = {
     "multi_label": (Metric("auroc_macro", weighted_auroc_macro, True),),
 }
 HIGHER = {m.name: m.higher_is_better for ms in METRICS.values() for m in ms}
+ORDER = list(HIGHER)  # of a task's metrics the first is the default
 
 
 @dataclass(frozen=True)
 class Draws:
-    """One arm on one data label in one condition: the metric per seed (S,) and per bootstrap draw (R,)."""
+    """One arm on one data label in one condition: the metric per seed (S,) and per bootstrap draw (R,).
+
+    items: digest of the seeds and of the targets and groups they were scored on: what two paired arms must share.
+    """
 
     metric: str
     by_seed: Floats
     draws: Floats
     n_items: int
     n_groups: int
+    items: str = ""
 
     @property
     def estimate(self) -> float:
@@ -92,14 +98,14 @@ class Resampled:
         fits = [k for k in self.rows if k[:3] == (arm, data, condition) and metric in (None, k[3])]
         if not fits:
             raise ConfigError(f"draws: arm {arm!r} on {data!r} in {condition!r} ({metric or 'any metric'}) are unknown")
-        return self.rows[fits[0]]
+        return self.rows[min(fits, key=lambda k: ORDER.index(k[3]))]
 
     def compare(
         self, a: tuple[str, str], b: tuple[str, str], condition: str = "clean", metric: str | None = None
     ) -> PairedComparison:
         """Return a minus b, (arm, data label) each, on the same items, oriented so that positive means a is better."""
         x, y = self.get(*a, condition, metric), self.get(*b, condition, metric)
-        if (x.n_items, len(x.by_seed), x.metric) != (y.n_items, len(y.by_seed), y.metric):
+        if (x.n_items, len(x.by_seed), x.metric, x.items) != (y.n_items, len(y.by_seed), y.metric, y.items):
             raise ConfigError(f"draws: {a} and {b} were not scored on the same items and seeds")
         sign = 1.0 if HIGHER[x.metric] else -1.0
         return from_draws(
@@ -128,6 +134,7 @@ def pooled(label: str) -> str:
 class _Scored:
     """The test items of one seed, by row of the data set: target, group, and scores by (arm, condition)."""
 
+    seed: int
     target: NDArray[Any]
     group: NDArray[np.integer]
     scores: Mapping[tuple[str, str], NDArray[np.float64]]
@@ -146,7 +153,7 @@ def compute(study: Study, profile: str, store: Store | None = None, draws: int =
         by_label.setdefault(pooled(s.data.name), {}).setdefault(s.seed, []).append(s)
     rows: dict[Key, Draws] = {}
     for label, by_seed in by_label.items():
-        scored = [_scored(label, runs, store) for _, runs in sorted(by_seed.items())]
+        scored = [_scored(label, seed, runs, store) for seed, runs in sorted(by_seed.items())]
         first = next(iter(by_seed.values()))[0]
         same = all(np.array_equal(scored[0].target, x.target) for x in scored)
         if first.data.source == "reader" and not same:
@@ -157,7 +164,7 @@ def compute(study: Study, profile: str, store: Store | None = None, draws: int =
     return Resampled(rows, profile)
 
 
-def _scored(label: str, runs: list[RunSpec], store: Store) -> _Scored:
+def _scored(label: str, seed: int, runs: list[RunSpec], store: Store) -> _Scored:
     """Join the folds of every arm of one seed, items in the order of the data set's rows."""
     parts: dict[str, list[Predictions]] = {}
     for s in runs:
@@ -175,7 +182,16 @@ def _scored(label: str, runs: list[RunSpec], store: Store) -> _Scored:
             if split == "test":
                 joined = np.concatenate([p.scores[split, condition] for p in folds])[order]
                 scores[arm, condition] = joined.astype(np.float64)
-    return _Scored(target, group, scores)
+    return _Scored(seed, target, group, scores)
+
+
+def _items(scored: list[_Scored]) -> str:
+    h = blake2b(digest_size=8)
+    for x in scored:
+        h.update(str(x.seed).encode())
+        h.update(np.ascontiguousarray(x.target, np.float64).tobytes())
+        h.update(np.ascontiguousarray(x.group, np.int64).tobytes())
+    return h.hexdigest()
 
 
 def _kind(scored: _Scored) -> str:
@@ -187,6 +203,7 @@ def _draws(name: str, scored: list[_Scored], draws: int) -> dict[tuple[str, str,
     """Metrics of every arm and condition per seed, and under `draws` draws of groups and then of seeds.
 
     Seeds that share their items share the drawn groups; where every seed has a world of its own, so has its draw.
+    An arm that was run with fewer seeds than others is drawn over its own.
     """
     shared = len(scored) > 1 and all(np.array_equal(scored[0].target, x.target) for x in scored)
     weights: list[Floats] = []
@@ -197,16 +214,20 @@ def _draws(name: str, scored: list[_Scored], draws: int) -> dict[tuple[str, str,
         else:
             members = [np.flatnonzero(x.group == g) for g in np.unique(x.group)]
             weights.append(item_weights(members, ("groups",), draws, stream).astype(np.float64))
-    which = rng(0, "resampling", name, "seeds").integers(len(scored), size=(draws, len(scored)))
+    every = rng(0, "resampling", name, "seeds").integers(len(scored), size=(draws, len(scored)))
     out: dict[tuple[str, str, str], Draws] = {}
-    for arm, condition in scored[0].scores:
-        for m in METRICS[_kind(scored[0])]:
-            given = [x.scores[arm, condition] for x in scored]
-            by_seed = [m.function(np.ones((1, len(x.target))), x.target, p)[0] for x, p in zip(scored, given)]
-            drawn = [m.function(w, x.target, p) for w, x, p in zip(weights, scored, given)]
+    for arm, condition in dict.fromkeys(key for x in scored for key in x.scores):
+        has = [i for i, x in enumerate(scored) if (arm, condition) in x.scores]
+        mine, items = [scored[i] for i in has], _items([scored[i] for i in has])
+        own = rng(0, "resampling", name, "seeds", *has)
+        which = every if len(has) == len(scored) else own.integers(len(has), size=(draws, len(has)))
+        for m in METRICS[_kind(mine[0])]:
+            given = [x.scores[arm, condition] for x in mine]
+            by_seed = [m.function(np.ones((1, len(x.target))), x.target, p)[0] for x, p in zip(mine, given)]
+            drawn = [m.function(weights[i], x.target, p) for i, x, p in zip(has, mine, given)]
             taken = np.take_along_axis(np.stack(drawn, axis=1), which, axis=1).mean(1)
-            n, groups = len(scored[0].target), len(np.unique(scored[0].group))
-            out[arm, condition, m.name] = Draws(m.name, np.array(by_seed), taken, n, groups)
+            n, groups = len(mine[0].target), len(np.unique(mine[0].group))
+            out[arm, condition, m.name] = Draws(m.name, np.array(by_seed), taken, n, groups, items)
     return out
 
 
@@ -217,12 +238,13 @@ def file_of(study: Study, profile: str) -> Path:
 def export(study: Study, profile: str, store: Store | None = None) -> Path:
     """Write a profile's draws to results/ and return the file."""
     made = compute(study, profile, store)
+    runs = digest(sorted(s.hash() for s in study.specs(profile)))
     columns = ["arm", "data", "condition", "metric"]
     frame = pd.DataFrame(
         [
             dict(zip(columns, key))
             | {
-                "n_items": d.n_items, "n_groups": d.n_groups,
+                "n_items": d.n_items, "n_groups": d.n_groups, "items": d.items, "runs": runs,
                 "by_seed": d.by_seed.astype(np.float32), "draws": d.draws.astype(np.float32),
             }
             for key, d in sorted(made.rows.items())
@@ -235,12 +257,19 @@ def export(study: Study, profile: str, store: Store | None = None) -> Path:
 
 
 def load(study: Study, profile: str) -> Resampled:
-    """Return the committed draws of a profile. Raises StoreError if there are none."""
+    """Return the committed draws of a profile. Raises StoreError if there are none, or if they are of other runs."""
     file = file_of(study, profile)
     if not file.is_file():
         raise StoreError(f"results of {study.name}: {file.name} of profile {profile} is not committed")
     rows: dict[Key, Draws] = {}
-    for r in pd.read_parquet(file).itertuples():
+    frame = pd.read_parquet(file)
+    records = committed.load_records(study, profile)
+    if records and set(frame["runs"]) != {digest(sorted(r.hash for r in records))}:
+        how = f"`affectcore results export {study.name} --profile {profile}`"
+        raise StoreError(f"results of {study.name}: {file.name} is of other runs than the records ({profile}); {how}")
+    for r in frame.itertuples():
         by_seed, taken = np.asarray(r.by_seed, np.float64), np.asarray(r.draws, np.float64)
-        rows[r.arm, r.data, r.condition, r.metric] = Draws(r.metric, by_seed, taken, int(r.n_items), int(r.n_groups))
+        rows[r.arm, r.data, r.condition, r.metric] = Draws(
+            r.metric, by_seed, taken, int(r.n_items), int(r.n_groups), r.items
+        )  # fmt: skip
     return Resampled(rows, profile)

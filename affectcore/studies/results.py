@@ -1,16 +1,18 @@
 """Committed results: exported from the store, read by every chapter, checked for staleness, recomputed at random.
 
-    results/<profile>/<study>.jsonl                  one record a line, sorted, numbers to six digits
+    results/<profile>/<study>.jsonl.gz               one record a line, sorted, numbers to six digits
     results/<profile>/<study>.predictions.parquet    per-item scores of tier 1 in float16
 
 No path, host, transcript or id is in them: items are rows of the split, groups are numbered in order of appearance. The
 targets of a real data set stay out unless its study publishes them by name (`Study.publish_targets`).
 """
 
+import gzip
 import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -70,7 +72,11 @@ def load_records(study: Study, profile: str) -> list[RunRecord]:
         return []
     records = []
     with refusals(f"results of {study.name}: cannot be read"):
-        lines = file.read_text(encoding="utf-8").splitlines()
+        content = file.read_bytes()
+    try:
+        lines = gzip.decompress(content).decode().splitlines()
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as e:
+        raise StoreError(f"{file.name}: no run records ({e})") from e
     for number, line in enumerate(lines, 1):
         try:
             records.append(RunRecord.from_json(json.loads(line)))
@@ -155,7 +161,7 @@ def export(study: Study, profile: str, store: Store | None = None) -> tuple[Path
             )
     records = finished(study, profile, study.specs(profile), store)
     lines = sorted((r.spec.data.name, r.spec.arm, r.spec.seed, _line(r)) for r in records)
-    files = {_records_file(profile, study.name): "".join(f"{x[-1]}\n" for x in lines).encode()}
+    files = {_records_file(profile, study.name): _lines(x[-1] for x in lines)}
     deciding = [r for r in records if study.arm(r.spec.arm).tier == 1]
     frames = [_frame(r.spec, store.predictions(r.hash), study) for r in deciding]
     if frames:
@@ -183,6 +189,11 @@ def finished(study: Study, profile: str, specs: Sequence[RunSpec], store: Store)
         how = f"run `affectcore run {study.name} --profile {profile}`"
         raise StoreError(f"study {study.name} ({profile}): {missing} of {len(runs)} runs are not in the store; {how}")
     return store.records(runs)
+
+
+def _lines(lines: Iterable[str]) -> bytes:
+    """Compressed lines; equal lines are equal bytes, for the file carries no time."""
+    return gzip.compress("".join(f"{x}\n" for x in lines).encode(), compresslevel=9, mtime=0)
 
 
 def _line(record: RunRecord) -> str:
@@ -264,7 +275,7 @@ def _write(file: Path, content: bytes) -> None:
 
 
 def _records_file(profile: str, study: str) -> Path:
-    return results_folder() / profile / f"{study}.jsonl"
+    return results_folder() / profile / f"{study}.jsonl.gz"
 
 
 def _predictions_file(profile: str, study: str) -> Path:
@@ -345,7 +356,7 @@ def verify(
     if declare:
         arms = {c.record.spec.arm for c in checks} - {c.record.spec.arm for c in checks if not c.ok}
         current = [_declared(r) if r.spec.arm in arms else r for r in records]
-        _write(_records_file(profile, study.name), "".join(f"{_line(r)}\n" for r in current).encode())
+        _write(_records_file(profile, study.name), _lines(_line(r) for r in current))
     return checks
 
 

@@ -1,5 +1,6 @@
 """The ledger on the frozen tiny sweep, and what claims.toml may say."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -23,7 +24,8 @@ def rows(monkeypatch):
 
 
 def accuracies(arm):
-    lines = [json.loads(x) for x in (TINY / "results" / "smoke" / "tiny.jsonl").read_text().splitlines()]
+    text = gzip.decompress((TINY / "results" / "smoke" / "tiny.jsonl.gz").read_bytes()).decode()
+    lines = [json.loads(x) for x in text.splitlines()]
     chosen = sorted(
         (x["spec"]["seed"], x["metrics"]["test"]["clean"]["accuracy"]) for x in lines if x["spec"]["arm"] == arm
     )

@@ -10,6 +10,7 @@ from sklearn.metrics import mean_absolute_error
 from affectcore.data import stand_in
 from affectcore.errors import ConfigError, DataError, StoreError
 from affectcore.studies import resampling
+from affectcore.studies import results as committed
 from affectcore.studies.chapter import on_generated_data, results_for
 from affectcore.studies.claims import results_ledger
 from affectcore.studies.execute import load
@@ -142,3 +143,58 @@ def test_a_chapter_without_data_runs_on_generated_sets(monkeypatch: pytest.Monke
         results_for(replace(small, profiles={"standard": Profile({1: 2})}), "standard")
     with pytest.raises(StoreError, match="no-such-model"):
         results_for(replace(small, arms=(Arm("broken", "no-such-model"),)), "smoke")
+
+
+def toy(arms: tuple[Arm, ...], seeds: dict[int, int], **options: object) -> Study:
+    """Arms on a world of classes, small enough to run in a test."""
+    data = DataSpec("world", "world", "imbalance", {"sizes": {"train": 60, "valid": 40, "test": 80}, **options})
+    return Study(name="toy", question="?", arms=arms, data=(data,), profiles={"smoke": Profile(seeds)})
+
+
+def test_the_default_metric_is_the_same_before_and_after_export(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AFFECTCORE_RESULTS", str(tmp_path))
+    study, store = toy((Arm("constant", "constant"),), {1: 2}), Store(tmp_path / "runs")
+    assert not run_specs(study.specs("smoke"), store, progress=False).failed
+    resampling.export(study, "smoke", store)
+    metrics = [
+        x.get("constant", "world").metric
+        for x in (resampling.compute(study, "smoke", store), resampling.load(study, "smoke"))
+    ]
+    assert metrics == ["balanced_accuracy"] * 2  # by name "accuracy" would come first
+
+
+def test_an_arm_of_another_tier_is_drawn_over_its_own_seeds(tmp_path: Path) -> None:
+    arms = (Arm("constant", "constant", tier=2), Arm("linear", "linear"), Arm("twin", "linear", tier=2))
+    study, store = toy(arms, {1: 3, 2: 2}), Store(tmp_path)
+    assert not run_specs(study.specs("smoke"), store, progress=False).failed
+    made = resampling.compute(study, "smoke", store)
+    assert {a: len(made.get(a, "world").by_seed) for a in ("constant", "linear", "twin")} == {
+        "constant": 2, "linear": 3, "twin": 2,
+    }  # fmt: skip
+    assert made.compare(("twin", "world"), ("constant", "world")).n_seeds == 2
+    np.testing.assert_array_equal(made.get("twin", "world").by_seed, made.get("linear", "world").by_seed[:2])
+    with pytest.raises(ConfigError, match="same items and seeds"):
+        made.compare(("linear", "world"), ("constant", "world"))
+
+
+def test_equally_many_other_items_are_not_compared(made: resampling.Resampled) -> None:
+    other = replace(made.get("linear", "mosei"), items="other")
+    mixed = resampling.Resampled({**made.rows, ("linear", "other", "clean", "mae"): other}, "smoke")
+    with pytest.raises(ConfigError, match="same items and seeds"):
+        mixed.compare(("linear", "mosei"), ("linear", "other"))
+
+
+def test_draws_of_other_runs_than_the_records_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AFFECTCORE_RESULTS", str(tmp_path))
+    store = Store(tmp_path / "runs")
+    old, new = (toy((Arm("constant", "constant"),), {1: 2}, settings=s) for s in ("easy", "hard"))
+    for study in (old, new):
+        assert not run_specs(study.specs("smoke"), store, progress=False).failed
+    resampling.export(old, "smoke", store)
+    committed.export(old, "smoke", store)
+    assert resampling.load(old, "smoke").rows
+    committed.export(new, "smoke", store)  # and then the draws fail, or are forgotten
+    with pytest.raises(StoreError, match=r"toy.draws.parquet is of other runs than the records"):
+        resampling.load(new, "smoke")

@@ -1,5 +1,6 @@
 """Results: what is exported reads back, staleness is seen, verification recomputes; reports on a frozen tiny sweep."""
 
+import gzip
 import json
 import os
 import re
@@ -26,6 +27,15 @@ from affectcore.studies.results import (
 from affectcore.studies.runner import run_study
 from affectcore.studies.spec import DataSpec
 from affectcore.studies.store import Store
+
+
+def text_of(file: Path) -> str:
+    return gzip.decompress(file.read_bytes()).decode()
+
+
+def rewrite(file: Path, text: str) -> None:
+    file.write_bytes(gzip.compress(text.encode()))
+
 
 FROZEN = Path(__file__).parent / "tiny_sweep" / "results"
 
@@ -55,7 +65,7 @@ def test_the_frozen_sweep_reads_as_it_was_written(frozen):
     means = (
         table.query("split == 'test' and condition == 'clean' and metric == 'accuracy'").groupby("arm")["value"].mean()
     )
-    lines = [json.loads(x) for x in (FROZEN / "smoke" / "tiny.jsonl").read_text().splitlines()]
+    lines = [json.loads(x) for x in text_of(FROZEN / "smoke" / "tiny.jsonl.gz").splitlines()]
     for arm, mean in means.items():  # the same from the bare file
         values = [x["metrics"]["test"]["clean"]["accuracy"] for x in lines if x["spec"]["arm"] == arm]
         assert mean == pytest.approx(np.mean(values))
@@ -78,7 +88,7 @@ def test_frozen_predictions_give_the_frozen_metrics(frozen):
 
 def test_export_and_the_local_store_say_the_same(store, folder):
     files = export(STUDY, "smoke", store)
-    assert sorted(f.name for f in files) == ["tiny.jsonl", "tiny.predictions.parquet"]
+    assert sorted(f.name for f in files) == ["tiny.jsonl.gz", "tiny.predictions.parquet"]
     committed, local = load_results(STUDY), load_results(STUDY, "smoke", store)
     key = ["arm", "seed", "split", "condition", "metric"]
     a, b = (x[0].set_index(key).sort_index() for x in (committed, local))
@@ -148,8 +158,8 @@ def test_the_best_complete_profile_is_taken(store, folder):
     export(STUDY, "smoke", store)
     export(STUDY, "standard", store)
     assert set(load_results(STUDY)[0]["profile"]) == {"standard"}
-    file = folder / "standard" / "tiny.jsonl"
-    file.write_text("".join(file.read_text().splitlines(keepends=True)[:-1]))  # one run less: no longer complete
+    file = folder / "standard" / "tiny.jsonl.gz"
+    rewrite(file, "".join(text_of(file).splitlines(keepends=True)[:-1]))  # one run less: no longer complete
     assert set(load_results(STUDY)[0]["profile"]) == {"smoke"}
 
 
@@ -161,9 +171,17 @@ def test_other_profiles_never_read_results(frozen, tmp_path):
 @pytest.mark.parametrize("damage", ["{", "[]", '{"spec": 3}'])
 def test_a_damaged_line_is_named(store, folder, damage):
     export(STUDY, "smoke", store)
-    file = folder / "smoke" / "tiny.jsonl"
-    file.write_text(file.read_text() + damage + "\n")
-    with pytest.raises(StoreError, match=r"tiny\.jsonl line 21: no run record"):
+    file = folder / "smoke" / "tiny.jsonl.gz"
+    rewrite(file, text_of(file) + damage + "\n")
+    with pytest.raises(StoreError, match=r"tiny\.jsonl\.gz line 21: no run record"):
+        load_results(STUDY)
+
+
+def test_a_truncated_file_is_named(store, folder):
+    export(STUDY, "smoke", store)
+    file = folder / "smoke" / "tiny.jsonl.gz"
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(StoreError, match=r"tiny\.jsonl\.gz: no run records"):
         load_results(STUDY)
 
 
@@ -197,11 +215,11 @@ def test_a_run_that_left_the_study_is_stale(store, folder):
 
 def test_verify_finds_a_number_that_was_changed(store, folder):
     export(STUDY, "smoke", store)
-    file = folder / "smoke" / "tiny.jsonl"
-    text = file.read_text()
+    file = folder / "smoke" / "tiny.jsonl.gz"
+    text = text_of(file)
     first = text.splitlines()[0]
     value = re.search(r'"test":{"clean":{"accuracy":([0-9.]+)', first).group(1)
-    file.write_text(text.replace(first, first.replace(f'"accuracy":{value}', '"accuracy":0.1')))
+    rewrite(file, text.replace(first, first.replace(f'"accuracy":{value}', '"accuracy":0.1')))
     checks = verify(STUDY, 20)
     assert [c.ok for c in checks].count(False) == 1
     assert "DIFFERS" in str(next(c for c in checks if not c.ok))
