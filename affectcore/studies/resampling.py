@@ -264,7 +264,8 @@ def load(study: Study, profile: str) -> Resampled:
     rows: dict[Key, Draws] = {}
     frame = pd.read_parquet(file)
     records = committed.load_records(study, profile)
-    if records and set(frame["runs"]) != {digest(sorted(r.hash for r in records))}:
+    frame = frame.assign(**{c: "" for c in ("items", "runs") if c not in frame})  # not in files of before 2026-11-21
+    if records and not {digest(sorted(r.hash for r in records)), ""} >= set(frame["runs"]):
         how = f"`affectcore results export {study.name} --profile {profile}`"
         raise StoreError(f"results of {study.name}: {file.name} is of other runs than the records ({profile}); {how}")
     for r in frame.itertuples():

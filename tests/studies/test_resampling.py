@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.metrics import mean_absolute_error
 
@@ -195,6 +196,11 @@ def test_draws_of_other_runs_than_the_records_are_refused(tmp_path: Path, monkey
     resampling.export(old, "smoke", store)
     committed.export(old, "smoke", store)
     assert resampling.load(old, "smoke").rows
+    file = resampling.file_of(old, "smoke")
+    before = file.read_bytes()
+    pd.read_parquet(file).drop(columns=["runs", "items"]).to_parquet(file)  # as the first version wrote it
+    assert resampling.load(old, "smoke").rows
+    file.write_bytes(before)
     committed.export(new, "smoke", store)  # and then the draws fail, or are forgotten
     with pytest.raises(StoreError, match=r"toy.draws.parquet is of other runs than the records"):
         resampling.load(new, "smoke")
