@@ -90,7 +90,7 @@ def permutation(differences: ArrayLike, rng: np.random.Generator | None = None, 
     `draws` random patterns from `rng`, and p = (1 + hits) / (1 + draws).
     """
     d = _differences(differences)
-    seen = abs(d.sum()) * (1 - 1e-12)
+    seen = abs(d.sum()) - 1e-12 * np.abs(d).sum()  # equal sums in another order differ by rounding, also near 0
     if len(d) <= EXACT_PERMUTATION:
         sums = np.zeros(1)
         for x in d:  # every sum of +-d, by doubling

@@ -53,6 +53,7 @@ def test_exact_permutation_is_scipys():
     assert s.permutation(np.abs(D) + 1).p == pytest.approx(2 / 1024)
     assert s.permutation(np.ones(5)).p == pytest.approx(2 / 32)
     assert s.permutation(np.zeros(5)).p == 1
+    assert s.permutation([0.9, 0.7, -0.8, -0.1, -0.6, -0.1]).p == 1  # a sum of 0 but for rounding is in no tail
 
 
 def test_random_permutation_is_near_the_exact_one():
