@@ -1,12 +1,15 @@
 """Downloads that stop, lie or are complete, from a local server; and the recipes on small generated sources."""
 
+import gzip
 import http.server
 import io
 import json
 import os
 import pickle
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -38,11 +41,16 @@ class Server(http.server.BaseHTTPRequestHandler):
         start = int(asked.split("=")[1].rstrip("-")) if asked and self.state["ranges"] else 0
         body = self.state["content"][start:]
         self.send_response(206 if start else 200)
+        if "gzip" in self.headers.get("Accept-Encoding", ""):  # as public hosts do for text
+            body = gzip.compress(body)
+            self.send_header("Content-Encoding", "gzip")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.state["stop_after"]:
             body, self.state["stop_after"] = body[: self.state["stop_after"]], 0
-        self.wfile.write(body)
+        for part in (body[:1000], body[1000:]):
+            self.wfile.write(part)
+            time.sleep(self.state["pause"])
 
     def log_message(self, *args: object) -> None:
         return
@@ -50,7 +58,7 @@ class Server(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server() -> Iterator[tuple[str, dict[str, Any]]]:
-    state: dict[str, Any] = {"asked": [], "stop_after": 0, "ranges": True, "content": CONTENT}
+    state: dict[str, Any] = {"asked": [], "stop_after": 0, "pause": 0, "ranges": True, "content": CONTENT}
     handler = type("Handler", (Server,), {"state": state})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
         thread = threading.Thread(target=httpd.serve_forever, daemon=True)
@@ -106,6 +114,16 @@ def test_a_stopped_download_goes_on(server: tuple[str, dict[str, Any]], tmp_path
     fetch.fetch("toy", tmp_path, host)
     assert state["asked"][1][1] is not None  # the rest was asked for, whether or not the server can send it alone
     assert fetch.differences("toy", tmp_path / "toy") == []
+
+
+@pytest.mark.usefixtures("recipe")
+def test_two_at_once_download_one_after_the_other(server: tuple[str, dict[str, Any]], tmp_path: Path) -> None:
+    host, state = server
+    state["pause"] = 0.2
+    with ThreadPoolExecutor(3) as pool:
+        made = list(pool.map(lambda _: fetch.fetch("toy", tmp_path, host), range(3)))
+    assert made == [tmp_path / "toy"] * 3
+    assert state["asked"] == [("/owner/name/commit/a%20file.bin", None)]  # the others found it made
 
 
 @pytest.mark.usefixtures("recipe")

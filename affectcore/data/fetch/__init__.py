@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pooch
 import requests
+from filelock import FileLock
 from tqdm import tqdm
 
 from affectcore.data import catalog
@@ -83,19 +84,26 @@ def fetch(name: str, folder: Path | None = None, host: str = HOST) -> Path:
         return target
     try:
         (root / "sources").mkdir(parents=True, exist_ok=True)
-        paths = {source: _download(source, root / "sources", host) for source in recipe.sources}
-        with tempfile.TemporaryDirectory(dir=root, prefix=f".{name}-") as temporary:
-            made = Path(temporary) / name
-            made.mkdir()
-            recipe.build(paths.__getitem__, made)
-            wrong = differences(name, made)
-            if wrong:
-                raise DataError(f"{name}: rebuilt {', '.join(wrong[:3])} differ from the pinned contents")
-            if target.exists():
-                shutil.rmtree(target)
-            os.replace(made, target)
+        with FileLock(root / "sources" / ".lock"):  # two at once would write into one half-loaded file
+            return _make(name, recipe, root, target, host)
     except OSError as error:
         raise DataError(f"{name}: cannot write below {root}: {error.strerror or error}") from error
+
+
+def _make(name: str, recipe: Recipe, root: Path, target: Path, host: str) -> Path:
+    if target.is_dir() and not differences(name, target):  # made by another process while this one waited
+        return target
+    paths = {source: _download(source, root / "sources", host) for source in recipe.sources}
+    with tempfile.TemporaryDirectory(dir=root, prefix=f".{name}-") as temporary:
+        made = Path(temporary) / name
+        made.mkdir()
+        recipe.build(paths.__getitem__, made)
+        wrong = differences(name, made)
+        if wrong:
+            raise DataError(f"{name}: rebuilt {', '.join(wrong[:3])} differ from the pinned contents")
+        if target.exists():
+            shutil.rmtree(target)
+        os.replace(made, target)
     return target
 
 
@@ -120,7 +128,9 @@ def _resume(folder: Path, url: str, output_file: str, _: object) -> None:
     part = folder / "partial" / blake2b(url.encode(), digest_size=8).hexdigest()
     part.parent.mkdir(exist_ok=True)
     have = part.stat().st_size if part.exists() else 0
-    with requests.get(url, headers={"Range": f"bytes={have}-"} if have else {}, stream=True, timeout=60) as answer:
+    # the file itself and not a compressed form of it: its bytes are counted, and gone on from
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    with requests.get(url, headers=headers, stream=True, timeout=60) as answer:
         if answer.status_code != 416:  # 416: nothing is left to send
             answer.raise_for_status()
             whole = answer.status_code != 206
