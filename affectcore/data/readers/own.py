@@ -142,7 +142,8 @@ def _parquet(path: Path) -> dict[str, Any]:
 
 def _column(values: list[Any]) -> Any:
     """A Parquet column as an array, or as a list of (T_i, D) arrays where it holds nested lists."""
-    if values and isinstance(values[0], list) and values[0] and isinstance(values[0][0], list):
+    filled = next((v for v in values if v), None)
+    if isinstance(filled, list) and isinstance(filled[0], list) and None not in values:
         return [np.array(v, np.float32) if v else np.zeros((0, 0), np.float32) for v in values]
     try:
         return np.array(values)
@@ -288,8 +289,11 @@ def _fields(
             continue
         if c.shape != (n,):
             f.say(str(given[key]), f"must have {n} rows like the target", c.shape)
-        else:
-            columns[key] = c.astype(str)
+            continue
+        absent = np.flatnonzero([v is None or v != v for v in c.tolist()])
+        if len(absent):  # as text they would be one more group, "None"
+            f.say(str(given[key]), "must be given for every row", "nothing", int(absent[0]))
+        columns[key] = c.astype(str)
     if "id" in columns:
         first = np.unique(columns["id"], return_index=True)[1]
         repeated = np.setdiff1d(np.arange(n), first)

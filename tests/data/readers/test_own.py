@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from affectcore.data.readers import check, load, own
@@ -156,6 +158,9 @@ BROKEN: dict[str, tuple[Callable[[dict[str, Any]], None], str, str, dict[str, st
     "repeated id": (
         _put(id=np.array([*range(19), 3])), X + FIELDS + 'id = "id"\n', "id row 19 must be unique, found a", {},
     ),
+    "NaN group": (
+        _put(who=np.array([0, np.nan, *range(18)])), X + FIELDS, "who row 1 must be given for every row", {},
+    ),
     "ids of other rows": (_put(id=np.arange(7)), X + FIELDS + 'id = "id"\n', "id must have 20 rows like", {}),
     "unknown field": (_put(), X + 'length = "k"\n' + FIELDS, "modalities.text.length is not a field", {}),
     "no modality": (_put(), "\n[modalities]\n" + FIELDS, "modalities must name at least one", {}),
@@ -204,6 +209,30 @@ def test_files_that_are_absent_truncated_or_of_no_format(tmp_path: Path) -> None
     (tmp_path / "affectcore.toml").write_text("name = ")
     with pytest.raises(DataError, match=r"affectcore\.toml: the file must be TOML"):
         load(path)
+
+
+@pytest.mark.parametrize(("column", "row"), [("speaker", 3), ("id", 30), ("split", 7)])
+def test_a_null_is_no_group_of_its_own(tmp_path: Path, column: str, row: int) -> None:
+    file = own.write_example(tmp_path, "parquet").parent / "samples.parquet"
+    table = pq.read_table(file)
+    columns = {c: table[c].to_pylist() for c in table.column_names}
+    columns[column][row] = None
+    pq.write_table(pa.table(columns), file)
+    with pytest.raises(DataError, match=rf"{column} row {row} must be given for every row"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"), [([], "a sequence of length 0|must lie in 1"), (None, "must be numbers")]
+)
+def test_an_empty_first_sequence_is_named(tmp_path: Path, value: object, message: str) -> None:
+    file = own.write_example(tmp_path, "parquet").parent / "samples.parquet"
+    table = pq.read_table(file)
+    columns = {c: table[c].to_pylist() for c in table.column_names}
+    columns["text"][0] = value
+    pq.write_table(pa.table(columns), file)
+    with pytest.raises(DataError, match=message):
+        load(tmp_path)
 
 
 def test_a_damaged_parquet_file_is_one_line(tmp_path: Path) -> None:
