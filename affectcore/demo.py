@@ -1,5 +1,6 @@
 """The main job in small: three models, a few seeds, one world and real data if there are any; a table and a picture."""
 
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +19,7 @@ from affectcore.data.readers import load
 from affectcore.data.schema import AffectData, Batch, Selection
 from affectcore.data.transform import gaussianise
 from affectcore.data.worlds import Sizes, make
-from affectcore.errors import DataError
+from affectcore.errors import ConfigError, DataError
 from affectcore.evaluation.statistics import PairedComparison, compare, t_interval
 from affectcore.models import registry
 from affectcore.models.contract import Shape
@@ -45,6 +46,12 @@ class Scene:
 
 def run(seed: int, out: Path) -> None:
     """Train, print one table a scene, and write the picture `out/demo.png`."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:  # said before the minute of training, not after it
+        raise ConfigError(f"demo: cannot write to {out}: {error.strerror}") from error
     torch.set_num_threads(1)
     console = Console()
     scenes = [_world(seed)]
@@ -145,7 +152,6 @@ def _picture(scenes: list[Scene], out: Path) -> Path:
             ceiling=scene.ceiling, xlabel="mean absolute error (lower is better)", ax=ax,
         )  # fmt: skip
         ax.set_title(scene.title, fontsize=10, loc="left", pad=18)
-    out.mkdir(parents=True, exist_ok=True)
     file = out / "demo.png"
     figure.savefig(file)
     plt.close(figure)
