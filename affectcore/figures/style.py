@@ -100,7 +100,7 @@ def robustness_curve(
     from affectcore.evaluation.statistics import t_interval
 
     x = np.asarray(rates, float)
-    ax = ax or plt.subplots()[1]
+    ax = ax or plt.subplots(figsize=(WIDTH, 3.9))[1]
     for i, (name, given) in enumerate(values.items()):
         y = np.asarray(given, float)
         if y.ndim != 2 or y.shape[1] != len(x):
@@ -112,7 +112,7 @@ def robustness_curve(
             ax.fill_between(x, low, high, color=color, alpha=0.18, lw=0)
     _bounds(ax, floor, ceiling, vertical=False)
     ax.set(xlabel=xlabel, ylabel=ylabel, xticks=x)
-    ax.legend(loc="best")
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.06), ncols=2)  # above: curves fill the panel
     return ax
 
 
