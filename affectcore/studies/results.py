@@ -122,7 +122,8 @@ def paired(
     first, second = (by_arm[arm].loc[seeds] for arm in (a, b))
     if any(t is None for t in first["target"]):
         raise StoreError(f"predictions: the targets of {data} are not published; see attach_targets")
-    if any(not np.array_equal(x, y) for x, y in zip(first["rows"], second["rows"])):
+    same = ("rows", "group", "target")  # rows are numbered anew in every frame: targets and groups tell items apart
+    if any(not np.array_equal(x, y) for c in same for x, y in zip(first[c], second[c])):
         raise StoreError(f"predictions: {a} and {b} were not scored on the same items of {data}")
     target, group = (np.stack(list(first[c])) for c in ("target", "group"))
     if len(np.unique(target, axis=0)) == 1 and len(np.unique(group, axis=0)) == 1:

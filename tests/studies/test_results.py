@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from tiny_sweep.tiny_study import STUDY
 
@@ -86,6 +87,15 @@ def test_frozen_predictions_give_the_frozen_metrics(frozen):
     np.testing.assert_allclose(got, want.sort_values("seed")["value"])
 
 
+@pytest.mark.parametrize("column", ["target", "group"])
+def test_arms_on_other_items_are_not_paired(frozen, column):
+    predictions = load_results(STUDY)[1]
+    at = predictions.index[(predictions["arm"] == "weak") & (predictions["seed"] == 3)][0]
+    predictions.at[at, column] = predictions.at[at, column][::-1].copy()
+    with pytest.raises(StoreError, match="not scored on the same items of stub"):
+        paired(predictions, "strong", "weak", "stub")
+
+
 def test_export_and_the_local_store_say_the_same(store, folder):
     files = export(STUDY, "smoke", store)
     assert sorted(f.name for f in files) == ["tiny.jsonl.gz", "tiny.predictions.parquet"]
@@ -101,8 +111,10 @@ def test_export_and_the_local_store_say_the_same(store, folder):
 
 
 def test_exported_files_hold_no_path_host_or_group_id(store, folder):
-    for file in export(STUDY, "smoke", store):
-        content = file.read_bytes()
+    records, predictions_file = export(STUDY, "smoke", store)
+    text = pd.read_parquet(predictions_file).select_dtypes(["object", "string"]).to_string()  # both are compressed
+    for content in (gzip.decompress(records.read_bytes()), text.encode()):
+        assert b"strong" in content
         for word in (os.uname().nodename, str(folder), str(Path(__file__).parent), str(store.folder)):
             assert word.encode() not in content
     predictions = load_results(STUDY)[1]
