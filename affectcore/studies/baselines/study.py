@@ -66,6 +66,12 @@ REDUCED: dict[str, dict[str, object]] = {
     "lmf": {"text_hidden": 32, "text_out": 32, "vision_hidden": 16},
     "mult": {"width": 20, "heads": 4, "layers": 2, "memory_layers": 2, "kernel": 1},
 }
+# Each network had twelve settings (MulT nine) on the validation parts of the official splits: dropout, weight decay,
+# learning rate; three other seeds, three corpora. The best mean loss, relative to the best of each corpus, replaced the
+# preset where it was half a percent lower; MulT stays with its preset.
+TENSOR = {"dropout": 0.5, "text_dropout": 0.5}
+INPUT = {"input_dropout": 0.2}
+DECAY, MILD = {"weight_decay": 1.0}, {"weight_decay": 0.3}
 TINY = {d.name: {"sizes": {"train": 64, "valid": 32, "test": 200}} for d in (*FUSED, *ALONE) if d.source == "world"}
 
 STUDY = Study(
@@ -74,12 +80,20 @@ STUDY = Study(
     arms=(
         Arm("constant", "constant", data=_names(FUSED)),
         Arm("linear", "linear", data=EVERYWHERE),
-        Arm("mlp", "mlp", recipe=SMALL, data=EVERYWHERE),
-        Arm("late_fusion", "late_fusion", recipe=SMALL, data=_names(FUSED)),
-        Arm("tfn", "tfn", recipe=SMALL, data=_names(FUSED)),
-        Arm("lmf", "lmf", recipe=SMALL, data=_names(FUSED)),
+        Arm("mlp", "mlp", recipe=SMALL, data=EVERYWHERE, overrides=INPUT, recipe_overrides=DECAY),
+        Arm("late_fusion", "late_fusion", recipe=SMALL, data=_names(FUSED), overrides=INPUT, recipe_overrides=MILD),
+        Arm("tfn", "tfn", recipe=SMALL, data=_names(FUSED), overrides=TENSOR, recipe_overrides=DECAY),
+        Arm("lmf", "lmf", recipe=SMALL, data=_names(FUSED), overrides=TENSOR, recipe_overrides=DECAY),
         Arm("mult", "mult", recipe=SMALL, data=_names(FUSED)),
-        Arm("mlp_dropout", "mlp", recipe=SMALL, augment=DROPOUT, data=_names(FUSED)),
+        Arm(
+            "mlp_dropout",
+            "mlp",
+            recipe=SMALL,
+            augment=DROPOUT,
+            data=_names(FUSED),
+            overrides=INPUT,
+            recipe_overrides=DECAY,
+        ),
     ),
     data=(*FUSED, *ALONE),
     conditions=(Condition(), *(Condition(f"missing {r}", "missing/rmm", r) for r in RATES)),
