@@ -1,5 +1,7 @@
 """Constant, linear, late fusion, TFN and LMF against independent forms; what the models refuse."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -185,3 +187,14 @@ def test_mult_takes_two_or_four_modalities():
     model = built("mult", four, **SMALL["mult"])
     assert model.last.in_features == 4 * 3 * 8
     assert model(four.split("train"), SILENT).prediction.shape == (len(b),)
+
+
+def test_tfn_reaches_both_ends_of_any_scale():
+    data = make("pooled")
+    task = Task("regression", ("arousal",), 1.0, 9.0)
+    model = registry.build("tfn", replace(Shape.of(data), task=task), **SMALL["tfn"])
+    batch, noise = data.split("train"), SILENT
+    for bias, end in ((100.0, 9.0), (-100.0, 1.0)):
+        with torch.no_grad():
+            model.post[2].bias.fill_(bias)
+            torch.testing.assert_close(model(batch, noise).prediction, torch.full((len(batch),), end))

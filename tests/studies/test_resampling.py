@@ -204,3 +204,26 @@ def test_draws_of_other_runs_than_the_records_are_refused(tmp_path: Path, monkey
     committed.export(new, "smoke", store)  # and then the draws fail, or are forgotten
     with pytest.raises(StoreError, match=r"toy.draws.parquet is of other runs than the records"):
         resampling.load(new, "smoke")
+
+
+def scored(seed: int, target: np.ndarray, group: np.ndarray, **scores: np.ndarray) -> resampling._Scored:
+    return resampling._Scored(seed, target, group, {(arm, "clean"): s for arm, s in scores.items()})
+
+
+def test_arms_share_the_drawn_seeds_and_groups_and_seeds_the_groups() -> None:
+    r = np.random.default_rng(0)
+    target, group = np.zeros(60), np.repeat(np.arange(12), 5)
+    by_seed, by_group = r.normal(3, 1, 6), np.repeat(r.normal(0, 1, 12), 5)
+    given = [scored(s, target, group, a=by_seed[s] + by_group, b=by_seed[s] + by_group + 1) for s in range(6)]
+    made = resampling._draws("toy", given, 300)
+    a, b = (made[arm, "clean", "mae"].draws for arm in "ab")
+    assert a.std() > 0.1  # both levels move an arm alone ...
+    np.testing.assert_allclose(b - a, 1)  # ... and cancel in the difference: same seeds, same groups
+    alone = [scored(s, target, group, a=10 + by_group) for s in range(6)]
+    spread = resampling._draws("toy", alone, 2_000)["a", "clean", "mae"].draws.std()
+    # seeds that share items share their draw, so more seeds do not average the groups' luck away
+    assert spread == pytest.approx(by_group.std() / np.sqrt(12), rel=0.1)
+    worlds = [scored(s, r.permutation(np.linspace(0, 1e-6, 60)), group, a=10 + by_group) for s in range(6)]
+    apart = resampling._draws("toy", worlds, 2_000)["a", "clean", "mae"].draws.std()
+    # every world has a draw of its own; of 6 seeds drawn with replacement the squared shares sum to (2 - 1 / 6) / 6
+    assert apart == pytest.approx(by_group.std() / np.sqrt(12) * np.sqrt((2 - 1 / 6) / 6), rel=0.1)

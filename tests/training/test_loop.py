@@ -94,6 +94,10 @@ def test_averaged_parameters_are_torchs():
     by_hand("Toy", QUICK.but(clip_norm=None), after=after)
     (got,) = fit(builder("Toy", DATA, dropout=0.0), DATA, QUICK.but(clip_norm=None, ema_decay=0.8), [0])
     assert gap(averages[0].module.state_dict(), got.state) < 1e-10
+    valid = DATA.split("valid").to("cpu", torch.float64)
+    output = averages[0].module(valid, Tape(torch.zeros(()), training=False))
+    loss = task_loss(DATA.task, output.prediction, valid.target).detach()  # they are measured, not the raw ones
+    assert got.history[-1].valid["loss"] == pytest.approx(float(loss), abs=1e-8)
 
 
 def test_clipping_by_prefix_and_by_value_is_torchs():
