@@ -96,3 +96,12 @@ def test_sinusoids_are_the_tensor2tensor_form():
             torch.testing.assert_close(x[p, i].item(), angle.sin().item(), rtol=0, atol=1e-6)
             torch.testing.assert_close(x[p, 3 + i].item(), angle.cos().item(), rtol=0, atol=1e-6)
     assert torch.equal(x[:, 6], torch.zeros(4, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("hidden", [None, torch.zeros(3, 4, dtype=torch.bool)])  # torch's kernel, and products
+def test_attention_itself_gives_zeros_where_no_key_may_be_seen(hidden):
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, n, 8) for n in (3, 4, 4))
+    out = attend(q, k, v, 2, torch.tensor([[False] * 4, [True] * 4]), hidden)
+    assert bool((out[0] == 0).all())
+    assert bool((out[1] != 0).any())

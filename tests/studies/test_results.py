@@ -225,6 +225,13 @@ def test_a_run_that_left_the_study_is_stale(store, folder):
     assert {(s.record.spec.arm, s.why) for s in stale(fewer)} == {("strong", "it is no longer a run of the study")}
 
 
+def test_verify_tells_what_became_undefined_from_what_is_equal(store, folder):
+    r = store.records()[0]
+    old = {s: {c: {**m, "accuracy": None} for c, m in x.items()} for s, x in r.metrics.items()}
+    check = results_module._check(replace(r, metrics=old), 1e9, "cpu")
+    assert (check.ok, check.difference) == (False, float("inf"))
+
+
 def test_verify_finds_a_number_that_was_changed(store, folder):
     export(STUDY, "smoke", store)
     file = folder / "smoke" / "tiny.jsonl.gz"

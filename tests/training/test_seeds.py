@@ -66,6 +66,7 @@ def test_other_noise_gives_other_weights(name, monkeypatch):
 VARIANTS = {
     "average": RECIPE.but(ema_decay=0.7),
     "plateau": RECIPE.but(schedule="plateau", decay_epochs=1, decay_factor=0.1, epochs=6, lr=0.1),
+    "no decay of vectors": RECIPE.but(decay_vectors=False, weight_decay=1.0, lr=0.05),
     "sgd": RECIPE.but(optimizer="sgd", schedule="cosine", warmup=0.2),
     "adam, prefixes": RECIPE.but(optimizer="adam", clip_prefixes=(("head", 0.1),), clip_value=0.05),
 }
