@@ -163,7 +163,8 @@ def export(study: Study, profile: str, store: Store | None = None) -> tuple[Path
     records = finished(study, profile, study.specs(profile), store)
     lines = sorted((r.spec.data.name, r.spec.arm, r.spec.seed, _line(r)) for r in records)
     files = {_records_file(profile, study.name): _lines(x[-1] for x in lines)}
-    deciding = [r for r in records if study.arm(r.spec.arm).tier == 1]
+    data = study.deciding_data or tuple(d.name for d in study.data)
+    deciding = [r for r in records if study.arm(r.spec.arm).tier == 1 and r.spec.data.name in data]
     frames = [_frame(r.spec, store.predictions(r.hash), study) for r in deciding]
     if frames:
         files[_predictions_file(profile, study.name)] = _parquet(pd.concat(frames, ignore_index=True))

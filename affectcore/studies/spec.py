@@ -170,9 +170,9 @@ class Profile:
 class Study:
     """A question, its arms, data, conditions and sizes: `STUDY` in `affectcore/studies/<name>/study.py`.
 
-    profiles: "smoke", "standard", "full" -> Profile. deciding: conditions whose per-item predictions are exported,
-    () = all. publish_targets: data labels of real sets whose targets may be stored, by row number, beside exported
-    predictions (those of worlds always are): only where the licence allows it.
+    profiles: "smoke", "standard", "full" -> Profile. deciding, deciding_data: conditions and data labels whose per-item
+    predictions are exported, () = all. publish_targets: data labels of real sets whose targets may be stored, by row
+    number, beside exported predictions (those of worlds always are): only where the licence allows it.
     """
 
     name: str
@@ -183,6 +183,7 @@ class Study:
     conditions: tuple[Condition, ...] = (CLEAN,)
     metrics: tuple[str, ...] = ()
     deciding: tuple[str, ...] = ()
+    deciding_data: tuple[str, ...] = ()
     publish_targets: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -197,6 +198,7 @@ class Study:
             self._known("profile data", p.data, labels)
             self._known("profile overrides", p.overrides, [a.model for a in self.arms])
         self._known("deciding", self.deciding, [c.name for c in self.conditions])
+        self._known("deciding_data", self.deciding_data, labels)
         self._known("publish_targets", self.publish_targets, labels)
 
     def _known(self, what: str, names: Sequence[str] | Mapping[str, Any], legal: Sequence[str]) -> None:

@@ -163,6 +163,16 @@ def test_results_that_grow_too_large_are_refused(store, folder, monkeypatch):
     assert not folder.exists()
 
 
+def test_only_deciding_data_and_conditions_are_exported(store, folder):
+    first = STUDY.data[0].name
+    export(replace(STUDY, deciding=("clean",), deciding_data=(first,)), "smoke", store)
+    predictions = load_results(STUDY)[1]
+    assert set(predictions["data"]) == {first}
+    assert set(predictions["condition"]) == {"clean"}
+    with pytest.raises(ConfigError, match="deciding_data 'nowhere' is unknown"):
+        replace(STUDY, deciding_data=("nowhere",))
+
+
 def test_the_best_complete_profile_is_taken(store, folder):
     with pytest.raises(StoreError, match="no complete profile is committed; run `affectcore run tiny --profile smoke`"):
         load_results(STUDY)

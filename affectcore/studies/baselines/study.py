@@ -105,6 +105,7 @@ STUDY = Study(
         "full": Profile({1: 20}, recipe={"epochs": 50, "patience": 10}),
     },
     deciding=("clean",),
+    deciding_data=tuple(d.name for d in (*FUSED, *ALONE) if d.source == "reader"),
 )
 
 # --- what the claims compare; see claims.toml ----------------------------------------------------------------------
