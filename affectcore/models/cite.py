@@ -28,4 +28,11 @@ BIBTEX: dict[str, str] = {
   year = {2019},
   doi = {10.18653/v1/P19-1656}
 }""",
+    "sanjyal2026affect": """@misc{sanjyal2026affect,
+  title = {Multimodal Emotion Recognition via Causal-Diffusion Bridge ({Affect-Diff})},
+  author = {Sanjyal, Ankit},
+  year = {2026},
+  howpublished = {arXiv:2605.08252},
+  url = {https://arxiv.org/abs/2605.08252}
+}""",
 }

@@ -78,6 +78,13 @@ MODELS: dict[str, Entry] = {
         _entry("tfn", "TFN", "outer product of all modalities' vectors", "zadeh2017tensor"),
         _entry("lmf", "LMF", "outer product read by a weight tensor of low rank", "liu2018efficient"),
         _entry("mult", "MulT", "every modality attends to every other, step by step", "tsai2019multimodal"),
+        Entry(
+            "affect_diff",
+            "gradient",
+            "affectcore.models.affect_diff:AffectDiff",
+            "variational fusion gated by a graph over modalities, a diffusion prior on its latent",
+            ("sanjyal2026affect",),
+        ),
     )
 }
 
