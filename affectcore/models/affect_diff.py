@@ -43,14 +43,16 @@ names what is not finite); the temperature of "gumbel" lags one step behind the 
 is padded to 4 inside the U-Net; the U-Net sees the padded length (its loss and its input's values do not).
 The published code cannot take modalities of unequal length; here all are padded to the longest, as its loader does.
 
-On the same weights `author` and the published code (public state of April 2026) differ by at most PARITY.
+On the same weights and draws `author` and the published code (public state of 30 April 2026, published shape, gates
+"graph" and "gumbel", decoder on) differ in float64 by at most 1e-15 in logits and in each loss, 2e-15 in any gradient,
+5e-13 in DDIM samples of size 12; in float32 by 5e-7, 2e-7, 9e-7 and 4e-4.
 Parameters at the published shape: 1,473,353 without prior, 5,194,953 with it, 8,916,553 with its moving average.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal, cast
+from typing import Literal, cast, get_args, get_origin, get_type_hints
 
 import torch
 import torch.nn.functional as F
@@ -70,7 +72,7 @@ GROUPS = 8  # of every group norm
 Z_BOUND, LOGVAR_BOUNDS, X0_BOUND, SCORE_BOUND, INPUT_BOUND = 10.0, (-10.0, 5.0), 12.0, 20.0, 10.0  # of the code
 
 Gates = Literal["none", "uniform", "softmax", "mlp", "attention", "graph", "gumbel", "lagrangian"]
-GATES = ("none", "uniform", "softmax", "mlp", "attention", "graph", "gumbel", "lagrangian")
+GATES: tuple[str, ...] = get_args(Gates)
 PENALISED = ("graph", "gumbel", "lagrangian")
 
 
@@ -751,7 +753,10 @@ def _check(config: Config, shape: Shape) -> None:
             raise ConfigError(f"affect_diff: {rule}")
 
     task = shape.task
-    need(config.gate in GATES, f"gate {config.gate!r} must be one of {', '.join(GATES)}")
+    for name, hint in get_type_hints(Config).items():
+        if get_origin(hint) is Literal:
+            value, known = getattr(config, name), get_args(hint)
+            need(value in known, f"{name} {value!r} must be one of {', '.join(known)}")
     need(config.width % GROUPS == 0, f"width {config.width} must be a multiple of {GROUPS}, for the group norms")
     need(config.unet_width % GROUPS == 0, f"unet_width {config.unet_width} must be a multiple of {GROUPS}")
     for name in ("kernel", "kernel_audio"):
@@ -760,6 +765,9 @@ def _check(config: Config, shape: Shape) -> None:
     need(config.classifier_layers in (2, 3), f"classifier_layers {config.classifier_layers} must be 2 or 3")
     need(config.diffusion_epochs >= 1, f"diffusion_epochs {config.diffusion_epochs} must be at least 1")
     need(config.kl_epochs >= 1, f"kl_epochs {config.kl_epochs} must be at least 1")
+    decay, n = config.ema_decay, config.sampling_steps
+    need(decay is None or 0 <= decay < 1, f"ema_decay {decay} must lie in [0, 1) or be None")
+    need(1 <= n <= config.diffusion_steps, f"sampling_steps {n} must lie in 1..{config.diffusion_steps}")
     need(not (config.gate == "lagrangian" and config.penalty == "log_det"),
          "penalty 'log_det' needs weights in [0, 1], gate 'lagrangian' has any: use exponential")  # fmt: skip
     need(config.label_dropout > 0 or config.guidance == 1,

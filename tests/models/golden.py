@@ -15,6 +15,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "tfn": {"text_hidden": 6, "text_out": 3, "audio_hidden": 4, "vision_hidden": 5, "post_hidden": 7},
     "lmf": {"text_hidden": 6, "text_out": 3, "audio_hidden": 4, "vision_hidden": 5, "rank": 2},
     "mult": {"width": 8, "heads": 2, "layers": 3, "memory_layers": 3, "kernel": 3},
+    "affect_diff": {"width": 16, "latent": 16, "unet_width": 8},
 }
 
 

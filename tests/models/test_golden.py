@@ -1,7 +1,8 @@
 """Golden numbers on weights and inputs by formula (`golden`).
 
 author: printed by the published code (thuiar/MMSA, commit a94e65d, its TFN, LMF and MULT on the same weights, float64,
-torch 2.13); its MULT takes the softmax in float32, hence the wider tolerance. clean: printed by this code when it was
+torch 2.13); its MULT takes the softmax in float32, hence the wider tolerance. affect_diff: by the public code of
+April 2026, whose inputs were padded to the longest modality. clean: printed by this code when it was
 written, to notice any change.
 """
 
@@ -16,6 +17,7 @@ PUBLISHED = {
     "tfn": ([0.776594535883, 0.776602563497, 0.776459365782], 1e-11),
     "lmf": ([0.32293676284, 0.330901923095, 0.329989053542], 1e-11),
     "mult": ([0.391897804173, -0.811545188191, 0.142469315657], 2e-7),
+    "affect_diff": ([-0.356302012297, -0.356302029527, -0.356302020395], 1e-11),
 }
 CLEAN = {
     "mlp": [1.928129725134, 1.393455387114, 2.40911846336],
@@ -23,6 +25,7 @@ CLEAN = {
     "tfn": [-0.202605290474, -0.201659327861, -0.205079395961],
     "lmf": [0.330641853215, 0.331103137193, 0.327740088219],
     "mult": [-0.104863848577, 0.602172698534, -1.324108349322],
+    "affect_diff": [0.502284963722, 0.502284823636, 0.502285671904],
 }
 
 
