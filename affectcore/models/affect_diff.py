@@ -1,4 +1,4 @@
-"""Affect-Diff: a variational fusion gated by a graph over modalities, and a diffusion prior [sanjyal2026affect].
+"""Affect-Diff: a variational fusion gated by a graph over modalities, and a diffusion prior [affectdiff].
 
 | symbol | name | shape |
 |---|---|---|

@@ -28,7 +28,7 @@ BIBTEX: dict[str, str] = {
   year = {2019},
   doi = {10.18653/v1/P19-1656}
 }""",
-    "sanjyal2026affect": """@misc{sanjyal2026affect,
+    "affectdiff": """@misc{affectdiff,
   title = {Multimodal Emotion Recognition via Causal-Diffusion Bridge ({Affect-Diff})},
   author = {Sanjyal, Ankit},
   year = {2026},

@@ -83,7 +83,7 @@ MODELS: dict[str, Entry] = {
             "gradient",
             "affectcore.models.affect_diff:AffectDiff",
             "variational fusion gated by a graph over modalities, a diffusion prior on its latent",
-            ("sanjyal2026affect",),
+            ("affectdiff",),
         ),
     )
 }

@@ -373,8 +373,9 @@ def test_sampling_is_guided_by_the_label_and_uses_the_average():
     assert not torch.allclose(author.sample(start, y, ones), small(sampling_steps=5).sample(start, y, ones))
 
 
-def test_replay_trains_the_classifier_on_sampled_latents_and_nothing_else():
-    model = small(replay=6, sampling_steps=3)
+@pytest.mark.parametrize("ema_decay", [0.999, None])
+def test_replay_trains_the_classifier_on_sampled_latents_and_nothing_else(ema_decay):
+    model = small(replay=6, sampling_steps=3, ema_decay=ema_decay)
     o, terms, _ = run(model, batch_of())
     assert model.replayed(o.mu).tolist() == [0, 1, 2, 0, 1, 2]
     p = dict(model.named_parameters())
