@@ -121,10 +121,13 @@ class EachStep:
     The protocol's own seed is not used.
     """
 
-    protocol: Protocol
+    protocol: Protocol | PerBatch | ByPosition
 
     def __call__(self, batch: Batch, seed: int, step: int) -> Batch:
-        return replace(self.protocol, seed=streams.key(seed, "augment", step))(batch)
+        drawn = streams.key(seed, "augment", step)
+        if isinstance(self.protocol, PerBatch | ByPosition):
+            return replace(self.protocol, protocol=replace(self.protocol.protocol, seed=drawn))(batch)
+        return replace(self.protocol, seed=drawn)(batch)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from affectcore.errors import EvaluationError
 from affectcore.evaluation.inputs import binary_matrix, choice, finite, labels
-from affectcore.evaluation.metrics import KINDS, Metric, metrics
+from affectcore.evaluation.metrics import KINDS, Metric, metrics, undefined
 
 MAX_LABELS = 10  # every label set is tried up to here: 1,024 constants
 
@@ -33,7 +33,12 @@ def _repeat(constant: NDArray[np.float64], rows: int, kind: str) -> NDArray[np.f
 
 
 def _value(m: Metric, target: NDArray[np.float64], constant: NDArray[np.float64], kind: str) -> float:
-    return m(target, _repeat(constant, len(target), kind))
+    try:
+        return m(target, _repeat(constant, len(target), kind))
+    except EvaluationError as e:
+        if not undefined(e):
+            raise
+        return float("nan")  # as in `score`
 
 
 def constant_floor(kind: str, target_train: ArrayLike, target_test: ArrayLike) -> pd.DataFrame:

@@ -539,6 +539,11 @@ def decide(kind: str, scores: ArrayLike, threshold: float = 0.5) -> Floats | Int
     return s.argmax(1) if kind == "single_label" else (s >= threshold).astype(np.int64)
 
 
+def undefined(error: EvaluationError) -> bool:
+    """Whether a metric was refused because these targets cannot define it, and not for a fault of the input."""
+    return any(words in str(error) for words in ("is defined for no class", "leaves no sample"))
+
+
 def score(
     kind: str, target: ArrayLike, prediction: ArrayLike | None = None, scores: ArrayLike | None = None,
     threshold: float = 0.5,
@@ -562,7 +567,7 @@ def score(
         try:
             value = m(target, given)
         except EvaluationError as e:
-            if "is defined for no class" not in str(e) and "leaves no sample" not in str(e):
+            if not undefined(e):
                 raise
             value, note = float("nan"), str(e)
         if np.isnan(value) and not note:

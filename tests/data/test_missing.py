@@ -498,3 +498,12 @@ def test_aligned_modes_refuse_unaligned_data() -> None:
 
 def test_rates_made_by_arithmetic_are_known() -> None:
     assert torch.equal(m.RandomMR(0.1 * 3)(batch()).observed["text"], m.RandomMR(0.3)(batch()).observed["text"])
+
+
+@pytest.mark.parametrize("name", ["per_batch:rmm", "by_position:rmm"])
+def test_published_drawings_can_be_drawn_anew_at_every_step(name: str) -> None:
+    options = {"batch_size": 4} if name.startswith("per_batch") else {}
+    augment, b = EachStep(m.make_missing(name, 0.5, **options)), batch()
+    masks = [augment(b, 0, step).observed for step in range(6)]
+    assert all(torch.equal(masks[0][k], augment(b, 0, 0).observed[k]) for k in b.modalities)
+    assert any(not torch.equal(masks[0][k], x[k]) for x in masks[1:] for k in b.modalities)

@@ -167,3 +167,9 @@ def test_label_set_floors_against_brute_force():
     best = max(every, key=lambda k: sk.f1_score(train, np.tile(k, (150, 1)), average="micro", zero_division=0))
     assert floor.loc["micro_f1", "constant"] == tuple(best)
     assert floor.loc["micro_f1", "value"] == pytest.approx(m.micro_f1(test, np.tile(best, (90, 1))))
+
+
+def test_a_floor_that_the_targets_leave_undefined_is_nan() -> None:
+    table = constant_floor("regression", [1.0, -1.0, 2.0], [0.0, 0.0]).set_index("metric")
+    assert np.isnan(table.loc["acc2_non_zero", "value"])
+    assert table.loc["mae", "best_value"] == 0
