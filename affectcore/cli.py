@@ -94,14 +94,14 @@ def _cell(value: Any) -> str:
 
 @app.command()
 def models(form: AsFormat = Format.text) -> None:
-    """List the models: parameters at the published CMU-MOSI shape, presets, switches."""
+    """List the models: parameters at the shape of data that each was published on, presets, switches."""
     from affectcore.models.registry import MODELS, parameters
 
     rows = []
     for e in MODELS.values():
         count = {preset: parameters(e.name, preset) for preset in e.presets}
         row = {"name": e.name, "kind": e.kind, "parameters": count["clean"], "parameters_of_presets": count}
-        row |= {"presets": list(e.presets), "switches": list(e.switches)}
+        row |= {"shape": e.shape, "presets": list(e.presets), "switches": list(e.switches)}
         rows.append(row | {"summary": e.summary, "citation": e.citation})
     show(rows, form, ["name", "kind", "parameters", "presets", "summary"])
 
@@ -292,7 +292,7 @@ def bench(
     """Measure training throughput against the naive form in one run, on one thread."""
     from dataclasses import asdict
 
-    from affectcore.models.bench import run_benchmarks
+    from affectcore.training.bench import run_benchmarks
 
     show([asdict(b) for b in run_benchmarks(names or None)], form)
 

@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 from common import show
 
-from affectcore.models.bench import run_benchmarks
+from affectcore.training.bench import run_benchmarks
 
 if __name__ == "__main__":
     chosen = [a for a in sys.argv[1:] if not a.startswith("-")]

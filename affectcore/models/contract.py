@@ -104,6 +104,12 @@ class AffectModel(nn.Module, ABC):
         """Return the unweighted loss terms by name, each a scalar, and detached state for `remember`."""
         return {"task": task_loss(self.shape.task, output.prediction, batch.target)}, {}
 
+    def stage_losses(
+        self, stage: Stage, batch: Batch, noise: Noise, progress: Progress
+    ) -> tuple[dict[str, Tensor], Memo]:
+        """Return what `losses` returns, for one stage; a model of several leaves out what a stage does not need."""
+        return self.losses(self(batch, noise), batch, progress)
+
     def weights(self, progress: Progress) -> Mapping[str, float]:
         """Return the weight of each term of `losses`; a term that is not named has weight 1."""
         return {}

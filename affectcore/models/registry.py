@@ -23,6 +23,7 @@ class Entry:
     """One model. kind: "gradient" (an AffectModel) or "estimator" (fit and predict, no gradients).
 
     location: "module:Class"; the module also holds `Config` and `PRESETS`. references: keys of `cite.BIBTEX`.
+    shape: a name of `affectcore.models.shapes`, where the published configuration's parameters are counted.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Entry:
     location: str
     summary: str
     references: tuple[str, ...] = ()
+    shape: str = "mosi"
 
     @property
     def _module(self) -> Any:
@@ -62,29 +64,45 @@ class Entry:
         return getattr(self._module, self.location.partition(":")[2])(config, shape)
 
 
-def _entry(
-    name: str, cls: str, summary: str, *references: str, kind: Literal["gradient", "estimator"] = "gradient"
+def _paper(name: str, cls: str, summary: str, *references: str, shape: str = "mosi") -> Entry:
+    return Entry(name, "gradient", f"affectcore.models.{name}:{cls}", summary, references, shape)
+
+
+def _baseline(
+    name: str,
+    cls: str,
+    summary: str,
+    *references: str,
+    kind: Literal["gradient", "estimator"] = "gradient",
+    shape: str = "mosi",
 ) -> Entry:
-    return Entry(name, kind, f"affectcore.models.baselines.{name}:{cls}", summary, references)
+    return Entry(name, kind, f"affectcore.models.baselines.{name}:{cls}", summary, references, shape)
 
 
 MODELS: dict[str, Entry] = {
     e.name: e
     for e in (
-        _entry("constant", "Constant", "best prediction without features: median or class shares", kind="estimator"),
-        _entry("linear", "Linear", "logistic or ridge regression on pooled features", kind="estimator"),
-        _entry("mlp", "MLP", "early fusion: one hidden layer on pooled features"),
-        _entry("late_fusion", "LateFusion", "one network per modality, outputs averaged over those present"),
-        _entry("tfn", "TFN", "outer product of all modalities' vectors", "zadeh2017tensor"),
-        _entry("lmf", "LMF", "outer product read by a weight tensor of low rank", "liu2018efficient"),
-        _entry("mult", "MulT", "every modality attends to every other, step by step", "tsai2019multimodal"),
-        Entry(
+        # the five papers
+        _paper(
             "affect_diff",
-            "gradient",
-            "affectcore.models.affect_diff:AffectDiff",
+            "AffectDiff",
             "variational fusion gated by a graph over modalities, a diffusion prior on its latent",
-            ("affectdiff",),
+            "affectdiff",
+            shape="mosei_classes",
         ),
+        # floors
+        _baseline("constant", "Constant", "best prediction without features: median or class shares", kind="estimator"),
+        _baseline("linear", "Linear", "logistic or ridge regression on pooled features", kind="estimator"),
+        _baseline("mlp", "MLP", "early fusion: one hidden layer on pooled features"),
+        _baseline("late_fusion", "LateFusion", "one network per modality, outputs averaged over those present"),
+        # fusion
+        _baseline("tfn", "TFN", "outer product of all modalities' vectors", "zadeh2017tensor"),
+        _baseline("lmf", "LMF", "outer product read by a weight tensor of low rank", "liu2018efficient"),
+        _baseline("mult", "MulT", "every modality attends to every other, step by step", "tsai2019multimodal"),
+        # incomplete and noisy input
+        # several labels
+        # language bias
+        # wrappers: an objective, a loss or an ensemble over any other model
     )
 }
 
@@ -117,20 +135,11 @@ def cite(name: str) -> str:
     return entry(name).citation
 
 
-def mosi_shape(aligned: bool = True) -> "Shape":
-    """Return the published CMU-MOSI shape: text 768, audio 5, video 20 features; 50/50/50 or 50/500/375 steps."""
-    from affectcore.data.schema import Task
-    from affectcore.models.contract import Shape
-
-    steps = (50, 50, 50) if aligned else (50, 500, 375)
-    names = ("text", "audio", "vision")
-    task = Task("regression", ("sentiment",), -3.0, 3.0)
-    return Shape(dict(zip(names, (768, 5, 20))), dict(zip(names, steps)), task)
-
-
 def parameters(name: str, preset: str = "clean", shape: "Shape | None" = None) -> int:
-    """Return the number of trainable numbers, by default at `mosi_shape()`; 0 for an estimator."""
+    """Return the number of trainable numbers, by default at the entry's published shape; 0 for an estimator."""
     if entry(name).kind == "estimator":
         return 0
-    model = build(name, shape or mosi_shape(), preset)
+    from affectcore.models.shapes import SHAPES
+
+    model = build(name, shape or SHAPES[entry(name).shape], preset)
     return sum(p.numel() for p in model.parameters() if p.requires_grad)

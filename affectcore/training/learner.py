@@ -120,9 +120,10 @@ class Learner(ABC):
             tape = Tape(self._like, training=progress is not None)
 
             def run(model: AffectModel) -> None:
-                output = model(batch, tape)
-                if progress is not None:
-                    model.losses(output, batch, progress)
+                if progress is None:
+                    model(batch, tape)
+                else:
+                    model.stage_losses(self.stages[stage], batch, tape, progress)
 
             with torch.no_grad():
                 self.body.with_({k: v.clone() for k, v in self.first().items()}, run)
@@ -132,7 +133,7 @@ class Learner(ABC):
     def pass_(self, model: AffectModel, batch: Batch, words: Tensor, progress: Progress, stage: Stage) -> Any:
         """Return (loss, (terms and loss in one vector, memo)) of one seed for one stage."""
         noise = Pool(words, self._like)
-        terms, memo = model.losses(model(batch, noise), batch, progress)
+        terms, memo = model.stage_losses(stage, batch, noise, progress)
         noise.close()
         unknown = [t for t in stage.losses if t not in terms]
         if unknown:

@@ -1,7 +1,5 @@
 """Weights and inputs by formula, so that golden numbers depend on no random generator."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -11,12 +9,6 @@ from affectcore.models.contract import Shape
 SHAPE = Shape(
     {"text": 7, "audio": 3, "vision": 4}, {"text": 6, "audio": 9, "vision": 8}, Task("regression", ("sentiment",))
 )
-SETTINGS: dict[str, dict[str, Any]] = {
-    "tfn": {"text_hidden": 6, "text_out": 3, "audio_hidden": 4, "vision_hidden": 5, "post_hidden": 7},
-    "lmf": {"text_hidden": 6, "text_out": 3, "audio_hidden": 4, "vision_hidden": 5, "rank": 2},
-    "mult": {"width": 8, "heads": 2, "layers": 3, "memory_layers": 3, "kernel": 3},
-    "affect_diff": {"width": 16, "latent": 16, "unet_width": 8},
-}
 
 
 def wave(shape: tuple[int, ...], phase: float) -> Tensor:

@@ -1,33 +1,10 @@
 """Small data of three kinds for the grid over the registry, and small settings of the large models."""
 
-from typing import Any
-
 import numpy as np
 import torch
 
 from affectcore.data.schema import AffectData, Batch, Kind, Task
 
-SMALL: dict[str, dict[str, Any]] = {
-    "tfn": {
-        "text_hidden": 6,
-        "text_out": 4,
-        "audio_hidden": 6,
-        "vision_hidden": 5,
-        "other_hidden": 4,
-        "post_hidden": 8,
-    },
-    "lmf": {"text_hidden": 6, "text_out": 4, "audio_hidden": 8, "vision_hidden": 5, "other_hidden": 4},
-    "mult": {"width": 8, "heads": 2, "layers": 2, "memory_layers": 2, "kernel": 3},
-    "affect_diff": {
-        "width": 16,
-        "heads": 4,
-        "layers": 1,
-        "latent": 8,
-        "unet_width": 16,  # two channels a group: over one value a group norm has no gradient but rounding
-        "kl_schedule": "constant",
-        "diffusion_start": -20,  # the prior learns from the first epoch on
-    },
-}
 SIZES: dict[str, tuple[dict[str, int], dict[str, int]]] = {  # features and steps by modality
     "pooled": ({"text": 6, "face": 4}, {"text": 1, "face": 1}),
     "aligned": ({"text": 6, "audio": 3, "vision": 4}, {"text": 5, "audio": 5, "vision": 5}),

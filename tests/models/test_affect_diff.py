@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from small_data import SMALL, make
+from small_data import make
+from traits import traits
 
 from affectcore.data.schema import Batch, Selection, Task
 from affectcore.errors import ConfigError
@@ -23,7 +24,7 @@ MOSEI = Shape(
     {"text": 50, "audio": 50, "vision": 50},
     Task("single_label", ("happy", "sad", "angry", "fear", "disgust", "surprise")),
 )
-SMALLEST = SMALL["affect_diff"]
+SMALLEST = traits("affect_diff").small
 DATA = make("aligned", "single_label")
 SILENT = Pool(torch.zeros(0, dtype=torch.int16), torch.zeros((), dtype=torch.float64), training=False)
 

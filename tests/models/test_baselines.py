@@ -7,7 +7,8 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import mean_absolute_error, roc_auc_score
-from small_data import SMALL, make
+from small_data import make
+from traits import traits
 
 from affectcore.data.schema import AffectData, Selection, Task
 from affectcore.errors import ConfigError
@@ -137,7 +138,10 @@ def test_late_fusion_trains_each_network_on_its_own_samples():
 
 def test_lmf_is_tfns_product_read_by_the_sum_of_rank_one_tensors():
     data = make("aligned")
-    model, batch = built("lmf", data, **SMALL["lmf"], rank=2).double(), data.split("train").to("cpu", torch.float64)
+    model, batch = (
+        built("lmf", data, **traits("lmf").small, rank=2).double(),
+        data.split("train").to("cpu", torch.float64),
+    )
     output = model(batch, SILENT)
     z = [torch.nn.functional.pad(v, (1, 0), value=1.0) for v in output.vectors.values()]
     product = torch.einsum("bi,bj,bk->bijk", *z)  # what TFN forms
@@ -146,13 +150,13 @@ def test_lmf_is_tfns_product_read_by_the_sum_of_rank_one_tensors():
     )
     expected = (product * tensor).sum((1, 2, 3)) + model.bias
     torch.testing.assert_close(output.prediction, expected)
-    plain = built("lmf", data, **SMALL["lmf"], rank_weights=False)
+    plain = built("lmf", data, **traits("lmf").small, rank_weights=False)
     assert plain.mix is None
 
 
 def test_tfn_reads_the_outer_product_and_bounds_a_regression():
     data = make("aligned")
-    model, batch = built("tfn", data, **SMALL["tfn"]).double(), data.split("train").to("cpu", torch.float64)
+    model, batch = built("tfn", data, **traits("tfn").small).double(), data.split("train").to("cpu", torch.float64)
     output = model(batch, SILENT)
     z = [torch.nn.functional.pad(v, (1, 0), value=1.0) for v in output.vectors.values()]
     h = torch.einsum("bi,bj,bk->bijk", *z).flatten(1)
@@ -180,11 +184,11 @@ def test_models_refuse_what_they_cannot_do():
 
 def test_mult_takes_two_or_four_modalities():
     data = make("unaligned")
-    assert built("mult", data.only(("audio", "vision")), **SMALL["mult"]).last.in_features == 2 * 8
+    assert built("mult", data.only(("audio", "vision")), **traits("mult").small).last.in_features == 2 * 8
     b = data.split("train")
     x = {f"m{i}": b.features["text"] for i in range(4)}
     four = AffectData("four", data.task, x, b.target, {"train": np.arange(len(b))})
-    model = built("mult", four, **SMALL["mult"])
+    model = built("mult", four, **traits("mult").small)
     assert model.last.in_features == 4 * 3 * 8
     assert model(four.split("train"), SILENT).prediction.shape == (len(b),)
 
@@ -192,7 +196,7 @@ def test_mult_takes_two_or_four_modalities():
 def test_tfn_reaches_both_ends_of_any_scale():
     data = make("pooled")
     task = Task("regression", ("arousal",), 1.0, 9.0)
-    model = registry.build("tfn", replace(Shape.of(data), task=task), **SMALL["tfn"])
+    model = registry.build("tfn", replace(Shape.of(data), task=task), **traits("tfn").small)
     batch, noise = data.split("train"), SILENT
     for bias, end in ((100.0, 9.0), (-100.0, 1.0)):
         with torch.no_grad():

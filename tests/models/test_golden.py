@@ -8,7 +8,8 @@ written, to notice any change.
 
 import pytest
 import torch
-from golden import SETTINGS, SHAPE, batch, formula
+from golden import SHAPE, batch, formula
+from traits import traits
 
 from affectcore.models import registry
 from affectcore.nn.noise import Pool
@@ -30,7 +31,7 @@ CLEAN = {
 
 
 def prediction(name: str, preset: str) -> list[float]:
-    model = registry.build(name, SHAPE, preset, **SETTINGS.get(name, {})).double()
+    model = registry.build(name, SHAPE, preset, **traits(name).golden).double()
     formula(model)
     with torch.no_grad():
         silent = Pool(torch.zeros(0, dtype=torch.int16), torch.zeros((), dtype=torch.float64), training=False)

@@ -6,28 +6,25 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load, save
-from small_data import SIZES, SMALL, longer, make, spoil
+from small_data import SIZES, longer, make, spoil
+from traits import traits
 
 from affectcore.data.schema import Selection
 from affectcore.errors import ConfigError
 from affectcore.models import registry
 from affectcore.models.contract import AffectModel, Output, Progress, Shape
+from affectcore.models.shapes import SHAPES
 from affectcore.nn.noise import Pool, Tape, fill
 from affectcore.training import loop
 from affectcore.training.recipe import Recipe
 
 GRADIENT = [n for n, e in registry.MODELS.items() if e.kind == "gradient"]
 CASES = [(n, p) for n in GRADIENT for p in registry.entry(n).presets]
-PADDED = {  # these read the padding, as the published code does
-    *((name, "author") for name in ("tfn", "lmf", "mult", "affect_diff")),
-    ("affect_diff", "paper"),
-}
-UNREAD = {("affect_diff", "author"): ("gate.network",)}  # parameters that the published code has and never reads
 SILENT = Pool(torch.zeros(0, dtype=torch.int16), torch.zeros(()), training=False)
 
 
 def model_of(name, preset, data, **more) -> AffectModel:
-    overrides = SMALL.get(name, {}) | more
+    overrides = traits(name).small | more
     if name == "mult" and preset == "author" and min(data.steps.values()) < 3:
         overrides["same_length"] = True  # a single step is shorter than the kernel
     torch.manual_seed(0)
@@ -67,7 +64,7 @@ def test_three_steps_leave_everything_finite(name, preset, size, kind):
         assert set(weights) <= set(terms)
         optimizer.zero_grad()
         sum(weights.get(k, 1.0) * v for k, v in terms.items()).backward()
-        unread = UNREAD.get((name, preset), ())
+        unread = traits(name).unread.get(preset, ())
         for k, p in model.named_parameters():
             if k.startswith(unread):
                 assert p.grad is None, f"{k} is read"
@@ -89,7 +86,7 @@ def test_what_is_not_observed_cannot_matter(name, preset, size):
     shown = predict(model, batch)
     assert torch.isfinite(shown).all()
     spoiled = predict(model, spoil(batch, 7.0))
-    if (name, preset) in PADDED:
+    if preset in traits(name).padded:
         assert not torch.allclose(shown, spoiled, atol=1e-4)
     else:
         torch.testing.assert_close(spoiled, shown, rtol=0, atol=0)
@@ -102,7 +99,7 @@ def test_longer_padding_cannot_matter(name, preset, size):
     data = make(size)
     model, batch = model_of(name, preset, data).double(), batch_of(data).to("cpu", torch.float64)
     shown, padded = predict(model, batch), predict(model, longer(batch, 3))
-    if (name, preset) in PADDED:
+    if preset in traits(name).padded:
         assert (shown - padded).abs().max() > 1e-4
     else:
         torch.testing.assert_close(padded, shown, rtol=0, atol=1e-13)
@@ -115,6 +112,9 @@ def test_batch_order_and_company_cannot_matter(name, preset, size):
     model, batch = model_of(name, preset, data).double(), batch_of(data).to("cpu", torch.float64)
     order = torch.randperm(len(batch), generator=torch.Generator().manual_seed(1))
     shown = predict(model, batch)
+    if preset in traits(name).company:
+        assert (predict(model, batch.rows(order)) - shown[order]).abs().max() > 1e-6
+        return
     torch.testing.assert_close(predict(model, batch.rows(order)), shown[order], rtol=0, atol=1e-13)
     torch.testing.assert_close(predict(model, batch.rows(order[:3])), shown[order[:3]], rtol=0, atol=1e-13)
 
@@ -134,7 +134,7 @@ def test_a_saved_state_gives_the_same_predictions(name, preset):
     data = make("unaligned", "single_label")
     model, batch = model_of(name, preset, data), batch_of(data)
     torch.manual_seed(99)
-    other = registry.build(name, Shape.of(data), preset, **SMALL.get(name, {}))
+    other = registry.build(name, Shape.of(data), preset, **traits(name).small)
     other.load_state_dict(load(save({k: v.contiguous() for k, v in model.state_dict().items()})))
     assert torch.equal(predict(other, batch), predict(model, batch))
 
@@ -146,7 +146,7 @@ def test_stacked_seeds_equal_single_ones_and_the_loop_trains(name, preset, size)
     recipe = Recipe(epochs=2, batch_size=6, patience=None, selection="valid_last", lr=3e-3)
 
     def build():
-        overrides = dict(SMALL.get(name, {}))
+        overrides = dict(traits(name).small)
         if name == "mult" and size == "pooled":
             overrides["same_length"] = True
         return registry.build(name, Shape.of(data), preset, **overrides).double()
@@ -168,9 +168,7 @@ def test_stacked_seeds_equal_single_ones_and_the_loop_trains(name, preset, size)
 )
 def test_parameters_match_the_published_code_at_its_mosi_configuration(name, published):
     assert registry.parameters(name, "author") == pytest.approx(published, rel=0.02)
-    assert registry.parameters(name, "author", registry.mosi_shape(aligned=False)) == registry.parameters(
-        name, "author"
-    )
+    assert registry.parameters(name, "author", SHAPES["mosi_unaligned"]) == registry.parameters(name, "author")
 
 
 def test_exact_parameters_of_the_published_code():
@@ -197,8 +195,8 @@ def test_entries_describe_themselves(name):
 
 
 def test_unknown_names_are_one_clear_line():
-    shape = registry.mosi_shape()
-    with pytest.raises(ConfigError, match="model 'tfm' is unknown: use constant, linear"):
+    shape = SHAPES["mosi"]
+    with pytest.raises(ConfigError, match="model 'tfm' is unknown: use affect_diff, constant, linear"):
         registry.build("tfm", shape)
     with pytest.raises(ConfigError, match="preset 'paper' is unknown, it has clean, author"):
         registry.build("tfn", shape, "paper")

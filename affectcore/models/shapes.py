@@ -1,0 +1,25 @@
+"""The shapes of data that the papers' own configurations meet, by name: what parameters are counted and steps timed on.
+
+Features per modality are those after the papers' text encoder (BERT and its relatives give 768 numbers a token).
+"""
+
+from affectcore.data.schema import Task
+from affectcore.models.contract import Shape
+
+MODALITIES = ("text", "audio", "vision")
+SENTIMENT = Task("regression", ("sentiment",), -3.0, 3.0)
+EMOTIONS = ("happy", "sad", "anger", "surprise", "disgust", "fear")
+
+
+def _shape(dims: tuple[int, ...], steps: tuple[int, ...], task: Task = SENTIMENT) -> Shape:
+    return Shape(dict(zip(MODALITIES, dims)), dict(zip(MODALITIES, steps)), task)
+
+
+SHAPES: dict[str, Shape] = {
+    "mosi": _shape((768, 5, 20), (50, 50, 50)),  # MMSA's aligned CMU-MOSI
+    "mosi_unaligned": _shape((768, 5, 20), (50, 500, 375)),  # MMSA's unaligned CMU-MOSI
+    "mosei_classes": _shape((300, 74, 35), (50, 50, 50), Task("single_label", EMOTIONS)),  # Affect-Diff, GloVe
+    "mosei": _shape((768, 74, 35), (50, 50, 50)),  # MMSA's aligned CMU-MOSEI
+    "mosei_emotions": _shape((768, 74, 35), (50, 50, 50), Task("multi_label", EMOTIONS)),  # LDDU's logged run
+    "mosei_emotions_glove": _shape((300, 74, 35), (60, 60, 60), Task("multi_label", EMOTIONS)),  # TAILOR, CARAT, HHMPN
+}

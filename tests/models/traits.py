@@ -1,0 +1,63 @@
+"""What the grid and other tests of models must know of each: small settings, and what its presets get wrong."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Traits:
+    """small: settings that make the grid fast. golden: settings for the golden numbers. padded: presets that read the
+    padding, as published code does. unread: preset -> prefixes of parameters that the published code has and never
+    reads. company: presets in which a sample's prediction depends on the other samples of its batch.
+    """
+
+    small: dict[str, Any] = field(default_factory=dict)
+    golden: dict[str, Any] = field(default_factory=dict)
+    padded: tuple[str, ...] = ()
+    unread: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    company: tuple[str, ...] = ()
+
+
+TRAITS: dict[str, Traits] = {
+    "tfn": Traits(
+        {
+            "text_hidden": 6,
+            "text_out": 4,
+            "audio_hidden": 6,
+            "vision_hidden": 5,
+            "other_hidden": 4,
+            "post_hidden": 8,
+        },
+        golden={"text_hidden": 6, "text_out": 3, "audio_hidden": 4, "vision_hidden": 5, "post_hidden": 7},
+        padded=("author",),
+    ),
+    "lmf": Traits(
+        {"text_hidden": 6, "text_out": 4, "audio_hidden": 8, "vision_hidden": 5, "other_hidden": 4},
+        golden={"text_hidden": 6, "text_out": 3, "audio_hidden": 4, "vision_hidden": 5, "rank": 2},
+        padded=("author",),
+    ),
+    "mult": Traits(
+        {"width": 8, "heads": 2, "layers": 2, "memory_layers": 2, "kernel": 3},
+        golden={"width": 8, "heads": 2, "layers": 3, "memory_layers": 3, "kernel": 3},
+        padded=("author",),
+    ),
+    "affect_diff": Traits(
+        {
+            "width": 16,
+            "heads": 4,
+            "layers": 1,
+            "latent": 8,
+            "unet_width": 16,  # two channels a group: over one value a group norm has no gradient but rounding
+            "kl_schedule": "constant",
+            "diffusion_start": -20,  # the prior learns from the first epoch on
+        },
+        golden={"width": 16, "latent": 16, "unet_width": 8},
+        padded=("author", "paper"),
+        unread={"author": ("gate.network",)},
+    ),
+}
+
+
+def traits(name: str) -> Traits:
+    """Return a model's traits; most small models need none."""
+    return TRAITS.get(name, Traits())
