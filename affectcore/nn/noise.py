@@ -82,7 +82,7 @@ class Pool:
         words, cut = self._take(x.numel()).view(x.shape), round(p * 65536)
         if cut == 65536:
             return x * 0
-        return x * ((words >= cut - 32768).to(x.dtype) * (65536 / (65536 - cut)))
+        return x * (words >= cut - 32768).to(x.dtype).mul_(65536 / (65536 - cut))
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normals of this shape."""

@@ -1,21 +1,181 @@
 """GRU and LSTM from matrix products: equal to `torch.nn.GRU` and `torch.nn.LSTM` on the same weights.
 
 They run under `torch.func.vmap` in training and in evaluation (the native layers fail in evaluation), and they hold the
-state still wherever the mask is False, so that neither padding nor missing steps can matter. The input product is taken
-once for all steps. Parameters carry torch's names and shapes: native weights load as they are.
+state still wherever the mask is False, so that neither padding nor missing steps can matter. Parameters carry torch's
+names and shapes: native weights load as they are.
+
+What saves time: the input product is taken once for all steps, and the backward pass is written out, so that the
+recurrent weights' gradient is one product over all steps instead of one a step. There is no second derivative.
 """
+
+from typing import Any, NoReturn
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+class _Backward(torch.autograd.Function):
+    """Base of the backward passes, which are functions of their own so that a second derivative is refused."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> NoReturn:
+        raise NotImplementedError("recurrent layers have no second derivative")
+
+
+def _earlier(states: Tensor, order: range) -> Tensor:
+    """Return the states (B, T, H) one step earlier in `order`, zero before the first."""
+    return F.pad(states[:, :-1], (0, 0, 1, 0)) if order.step > 0 else F.pad(states[:, 1:], (0, 0, 0, 1))
+
+
+def _order(steps: int, backwards: bool) -> range:
+    return range(steps - 1, -1, -1) if backwards else range(steps)
+
+
+class _LSTMBackward(_Backward):
+    @staticmethod
+    def forward(
+        grad: Tensor, acts: Tensor, cells: Tensor, bent: Tensor, states: Tensor, w: Tensor, keep: Tensor | None,
+        backwards: bool,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        steps = states.shape[1]
+        order = _order(steps, backwards)
+        i, f, g, o = acts.chunk(4, -1)
+        before = _earlier(cells, order)
+        # slopes: what the cell's and the state's gradient are multiplied with to give those of the gates' arguments
+        of_cell = torch.cat([i * (1 - i) * g, f * (1 - f) * before, (1 - g * g) * i], -1)  # (B, T, 3H)
+        of_state, through = o * (1 - o) * bent, o * (1 - bent * bent)
+        if keep is not None:
+            of_cell, of_state, through = of_cell * keep, of_state * keep, through * keep
+            f = torch.where(keep, f, torch.ones_like(f))
+        dh = torch.zeros_like(through[:, 0])
+        dc, slopes = dh, [dh] * steps
+        for t in reversed(order):
+            dh = dh + grad[:, t]
+            dc = torch.addcmul(dc, dh, through[:, t])
+            slopes[t] = torch.cat([of_cell[:, t] * dc.repeat(1, 3), of_state[:, t] * dh], -1)
+            dc = dc * f[:, t]
+            held = 0 if keep is None else dh.masked_fill(keep[:, t], 0)
+            dh = slopes[t] @ w + held
+        dgates = torch.stack(slopes, 1)  # (B, T, 4H)
+        return dgates, dgates.flatten(0, 1).t() @ _earlier(states, order).flatten(0, 1)
+
+
+class _LSTMSteps(torch.autograd.Function):
+    """Input products (B, T, 4H), recurrent weights (4H, H), mask (B, T, 1) or None to states (B, T, H).
+
+    The other outputs are kept for the backward pass: activations (B, T, 4H), cells and their tanh (B, T, H).
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(gates: Tensor, w: Tensor, keep: Tensor | None, backwards: bool) -> tuple[Tensor, ...]:
+        n, wt = w.shape[-1], w.t()
+        order = _order(gates.shape[1], backwards)
+        h = torch.zeros_like(gates[:, 0, :n])
+        c = h
+        out: list[tuple[Tensor, ...]] = [()] * len(order)
+        for t in order:
+            z = torch.addmm(gates[:, t], h, wt)
+            z[:, : 2 * n].sigmoid_()
+            z[:, 2 * n : 3 * n].tanh_()
+            z[:, 3 * n :].sigmoid_()
+            i, f, g, o = z.chunk(4, -1)
+            new_c = torch.addcmul(i * g, f, c)
+            bent = new_c.tanh()
+            new_h = o * bent
+            h = new_h if keep is None else torch.where(keep[:, t], new_h, h)
+            c = new_c if keep is None else torch.where(keep[:, t], new_c, c)
+            out[t] = (h, z, c, bent)
+        return tuple(torch.stack(x, 1) for x in zip(*out))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        _, w, keep, ctx.backwards = inputs
+        states, *rest = output
+        ctx.save_for_backward(*rest, states, w, keep)
+        ctx.mark_non_differentiable(*rest)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, *_: Any) -> Any:
+        return *_LSTMBackward.apply(grad, *ctx.saved_tensors, ctx.backwards), None, None
+
+
+class _GRUBackward(_Backward):
+    @staticmethod
+    def forward(
+        grad: Tensor, acts: Tensor, inner: Tensor, states: Tensor, w: Tensor, keep: Tensor | None, backwards: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        steps = states.shape[1]
+        order = _order(steps, backwards)
+        r, u, new = acts.chunk(3, -1)
+        before = _earlier(states, order)
+        of_new = (1 - u) * (1 - new * new)
+        slope = torch.cat([of_new * inner * r * (1 - r), (before - new) * u * (1 - u), of_new * r], -1)  # (B, T, 3H)
+        if keep is not None:
+            of_new, slope = of_new * keep, slope * keep
+            u = torch.where(keep, u, torch.ones_like(u))
+        dh = torch.zeros_like(of_new[:, 0])
+        slopes, heads = [dh] * steps, [dh] * steps
+        for t in reversed(order):
+            dh = dh + grad[:, t]
+            heads[t] = dh
+            slopes[t] = slope[:, t] * dh.repeat(1, 3)
+            dh = torch.addcmul(slopes[t] @ w, dh, u[:, t])
+        inside = torch.stack(slopes, 1)  # of h W' + b, (B, T, 3H)
+        dgates = torch.cat([inside[..., : 2 * new.shape[-1]], torch.stack(heads, 1) * of_new], -1)
+        flat = inside.flatten(0, 1)
+        return dgates, flat.t() @ before.flatten(0, 1), flat.sum(0)
+
+
+class _GRUSteps(torch.autograd.Function):
+    """Input products (B, T, 3H), recurrent weights (3H, H) and bias, mask (B, T, 1) or None to states (B, T, H).
+
+    The other outputs are kept for the backward pass: activations (B, T, 3H), the new state's recurrent part (B, T, H).
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(gates: Tensor, w: Tensor, b: Tensor, keep: Tensor | None, backwards: bool) -> tuple[Tensor, ...]:
+        n, wt = w.shape[-1], w.t()
+        order = _order(gates.shape[1], backwards)
+        h = torch.zeros_like(gates[:, 0, :n])
+        out: list[tuple[Tensor, ...]] = [()] * len(order)
+        for t in order:
+            inside = torch.addmm(b, h, wt)
+            ru = torch.sigmoid(gates[:, t, : 2 * n] + inside[:, : 2 * n])
+            r, u = ru.chunk(2, -1)
+            inner = inside[:, 2 * n :]
+            new = torch.tanh(torch.addcmul(gates[:, t, 2 * n :], r, inner))
+            after = torch.lerp(new, h, u)
+            h = after if keep is None else torch.where(keep[:, t], after, h)
+            out[t] = (h, torch.cat([ru, new], -1), inner)
+        return tuple(torch.stack(x, 1) for x in zip(*out))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        _, w, _, keep, ctx.backwards = inputs
+        states, *rest = output
+        ctx.save_for_backward(*rest, states, w, keep)
+        ctx.mark_non_differentiable(*rest)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, *_: Any) -> Any:
+        return *_GRUBackward.apply(grad, *ctx.saved_tensors, ctx.backwards), None, None
+
+
 class _Recurrent(nn.Module):
-    """One layer, one or two directions, batch first. Subclasses say how many gates and states, and the step."""
+    """One layer, one or two directions, batch first. Subclasses say how many gates and run the steps."""
 
     gates: int
-    states: int
-    one_bias: bool  # the two biases only ever occur as a sum
 
     def __init__(self, features: int, hidden: int, bidirectional: bool = False) -> None:
         super().__init__()
@@ -35,55 +195,46 @@ class _Recurrent(nn.Module):
         x (B, T, D); mask (B, T) bool: steps that count, others leave the state as it is (None: all count). A sequence
         without any step ends in the zero state.
         """
-        if mask is not None:
-            x = x.masked_fill(~mask.unsqueeze(-1), 0)  # what is not observed may be anything, NaN included
-        passes = [self._direction(x, mask, "l0", False)]
-        if self.bidirectional:
-            passes.append(self._direction(x, mask, "l0_reverse", True))
-        return torch.cat([p[0] for p in passes], -1), torch.cat([p[1] for p in passes], -1)
+        keep = None if mask is None else mask.unsqueeze(-1)
+        if keep is not None:
+            x = x.masked_fill(~keep, 0)  # what is not observed may be anything, NaN included
+        ways = [("l0", False), ("l0_reverse", True)][: 1 + self.bidirectional]
+        states = [self._direction(x, keep, suffix, backwards) for suffix, backwards in ways]
+        last = [s[:, 0] if backwards else s[:, -1] for s, (_, backwards) in zip(states, ways)]
+        return torch.cat(states, -1), torch.cat(last, -1)
 
-    def _direction(self, x: Tensor, mask: Tensor | None, suffix: str, backwards: bool) -> tuple[Tensor, Tensor]:
+    def _direction(self, x: Tensor, keep: Tensor | None, suffix: str, backwards: bool) -> Tensor:
         w_ih, w_hh, b_ih, b_hh = (
             getattr(self, f"{k}_{suffix}") for k in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         )
-        both = b_ih + b_hh if self.one_bias else b_ih
-        gates = F.linear(x, w_ih, both).unbind(-2)  # T times (B, gates * H): one product for all steps
-        keep = None if mask is None else mask.unsqueeze(-1).unbind(-2)  # T times (B, 1)
-        state = (torch.zeros_like(gates[0][..., : self.hidden]),) * self.states
-        w = w_hh.t()
-        steps = range(len(gates))
-        out: list[Tensor] = []
-        for t in reversed(steps) if backwards else steps:
-            new = self._step(gates[t], state, w, b_hh)
-            state = new if keep is None else tuple(torch.where(keep[t], n, s) for n, s in zip(new, state))
-            out.append(state[0])
-        return torch.stack(out[::-1] if backwards else out, 1), state[0]
+        return self._steps(x, w_ih, w_hh, b_ih, b_hh, keep, backwards)
 
-    def _step(self, gates: Tensor, state: tuple[Tensor, ...], w: Tensor, b: Tensor) -> tuple[Tensor, ...]:
+    def _steps(
+        self, x: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor, keep: Tensor | None, backwards: bool
+    ) -> Tensor:
+        """Return the states (B, T, H) of one direction."""
         raise NotImplementedError
 
 
 class GRU(_Recurrent):
     """Gated recurrent unit, (B, T, D) to states (B, T, H) and last state (B, H); see `_Recurrent.forward`."""
 
-    gates, states, one_bias = 3, 1, False
+    gates = 3
 
-    def _step(self, gates: Tensor, state: tuple[Tensor, ...], w: Tensor, b: Tensor) -> tuple[Tensor, ...]:
-        h, sizes = state[0], (2 * self.hidden, self.hidden)
-        (x_gates, x_new), (h_gates, h_new) = gates.split(sizes, -1), torch.addmm(b, h, w).split(sizes, -1)
-        r, u = torch.sigmoid(x_gates + h_gates).chunk(2, -1)
-        return (torch.lerp(torch.tanh(x_new + r * h_new), h, u),)
+    def _steps(
+        self, x: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor, keep: Tensor | None, backwards: bool
+    ) -> Tensor:
+        states: Tensor = _GRUSteps.apply(F.linear(x, w_ih, b_ih), w_hh, b_hh, keep, backwards)[0]
+        return states
 
 
 class LSTM(_Recurrent):
     """Long short-term memory, (B, T, D) to states (B, T, H) and last state (B, H); see `_Recurrent.forward`."""
 
-    gates, states, one_bias = 4, 2, True
+    gates = 4
 
-    def _step(self, gates: Tensor, state: tuple[Tensor, ...], w: Tensor, b: Tensor) -> tuple[Tensor, ...]:
-        h, c = state
-        n = self.hidden
-        i_f, g, o = torch.addmm(gates, h, w).split((2 * n, n, n), -1)
-        i, f = torch.sigmoid(i_f).chunk(2, -1)
-        c = torch.addcmul(i * torch.tanh(g), f, c)
-        return torch.sigmoid(o) * torch.tanh(c), c
+    def _steps(
+        self, x: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor, keep: Tensor | None, backwards: bool
+    ) -> Tensor:
+        states: Tensor = _LSTMSteps.apply(F.linear(x, w_ih, b_ih + b_hh), w_hh, keep, backwards)[0]
+        return states

@@ -2,8 +2,9 @@
 
 Our step is the training loop's own: draw the noise, forward, losses, backward, AdamW, memo. The twin's is forward,
 loss, backward, AdamW. The fastest of some interleaved rounds counts, in CPU seconds; the ratio is the median over
-rounds of naive over ours, so that a slow moment of the machine falls on both. Beside it stands the speed of a matrix
-product measured in the same run, to compare machines.
+rounds of naive over ours, so that a slow moment of the machine falls on both. Beside it stand the speed of a matrix
+product measured in the same run, to compare machines, and the speed that a step would have if it did nothing but its
+own products at that rate: how much a rewrite of the same arithmetic could still win.
 """
 
 import time
@@ -14,6 +15,7 @@ from itertools import count
 from statistics import median
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from affectcore.data.schema import Batch
 from affectcore.errors import ConfigError
@@ -26,12 +28,17 @@ from affectcore.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class Benchmark:
-    """samples_per_s, naive_samples_per_s: samples per CPU second; ratio: ours over naive; None without a twin."""
+    """samples_per_s, naive_samples_per_s: samples per CPU second; ratio: ours over naive; None without a twin.
+
+    bound_samples_per_s: samples per CPU second of our step's matrix products and convolutions alone at the reference
+    rate; attention by the fused kernel and elementwise work are not in it.
+    """
 
     name: str
     samples_per_s: float
     naive_samples_per_s: float | None
     ratio: float | None
+    bound_samples_per_s: float
     reference_gemm_gflops: float
     threads: int
 
@@ -100,6 +107,8 @@ def _measure(name: str, case: naive.Case, rounds: int) -> Benchmark:
             calls += (naive_step(naive.twin(model), batch),)
     for call in calls:
         call()  # allocations, dry run
+    with FlopCounterMode(display=False) as counter:
+        calls[0]()
     times: list[list[float]] = []
     gemm = 0.0
     for _ in range(rounds):
@@ -108,7 +117,8 @@ def _measure(name: str, case: naive.Case, rounds: int) -> Benchmark:
     speed = [case.batch / min(column) for column in zip(*times)]
     compared = len(calls) > 1
     ratio = median(row[1] / row[0] for row in times) if compared else None
-    return Benchmark(name, speed[0], speed[1] if compared else None, ratio, gemm, torch.get_num_threads())
+    bound = case.batch * gemm * 1e9 / counter.get_total_flops()
+    return Benchmark(name, speed[0], speed[1] if compared else None, ratio, bound, gemm, torch.get_num_threads())
 
 
 def our_step(model: AffectModel, batch: Batch) -> Callable[[], None]:

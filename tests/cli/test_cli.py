@@ -140,7 +140,15 @@ def test_claims_have_exactly_the_promised_fields_in_order(affectcore: Cli) -> No
 
 def test_bench_has_the_promised_fields(affectcore: Cli) -> None:
     (row,) = rows(affectcore("bench", "tfn", "--format", "json"))
-    assert list(row) == ["name", "samples_per_s", "naive_samples_per_s", "ratio", "reference_gemm_gflops", "threads"]
+    assert list(row) == [
+        "name",
+        "samples_per_s",
+        "naive_samples_per_s",
+        "ratio",
+        "bound_samples_per_s",
+        "reference_gemm_gflops",
+        "threads",
+    ]
     assert (row["name"], row["threads"]) == ("tfn", 1)
     assert min(row["samples_per_s"], row["naive_samples_per_s"], row["ratio"]) > 0
 
