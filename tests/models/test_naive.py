@@ -9,7 +9,7 @@ from traits import traits
 
 from affectcore.errors import ConfigError
 from affectcore.models import registry
-from affectcore.models.contract import Shape
+from affectcore.models.contract import Progress, Shape
 from affectcore.models.naive import names, twin
 from affectcore.models.shapes import SHAPES
 from affectcore.nn.noise import Pool
@@ -36,8 +36,31 @@ def test_the_author_preset_equals_its_naive_twin(name, size):
     ours.square().sum().backward()
     theirs.square().sum().backward()
     assert sum(p.numel() for p in model.parameters()) == sum(p.numel() for p in naive.parameters())
-    mine = sorted(p.grad.norm().item() for p in model.parameters())
-    assert mine == pytest.approx(sorted(p.grad.norm().item() for p in naive.parameters()), abs=1e-9)
+    assert norms(model) == pytest.approx(norms(naive), abs=1e-9)
+
+
+def norms(model):
+    """The sizes of all gradients, sorted; a parameter that the prediction does not read has none."""
+    return sorted(0.0 if p.grad is None else p.grad.norm().item() for p in model.parameters())
+
+
+def test_the_losses_of_affect_diff_equal_the_naive_sum():
+    data = make("aligned", "single_label")
+    off = {"dropout": 0.0, "attention_dropout": 0.0, "classifier_dropout": 0.0, "frame_mask": 0.0}
+    off |= {"feature_noise": 0.0, "modality_dropout": 0.0, "sampled": False, "prior": "off", "kl_schedule": "constant"}
+    torch.manual_seed(0)
+    model = registry.build("affect_diff", Shape.of(data), "author", **traits("affect_diff").small | off).double()
+    batch = data.split("train").to("cpu", torch.float64)
+    naive = twin(model).train()
+    progress = Progress(0, 0, 1, 1)
+    noise = Pool(torch.zeros(100_000, dtype=torch.int16), torch.zeros((), dtype=torch.float64))
+    terms, _ = model.losses(model(batch, noise), batch, progress)
+    ours = sum(model.weights(progress).get(k, 1.0) * v for k, v in terms.items())
+    (theirs,) = naive.losses(batch)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+    ours.backward()
+    theirs.backward()
+    assert norms(model) == pytest.approx(norms(naive), abs=1e-9)
 
 
 def test_a_model_without_a_twin_says_so():
