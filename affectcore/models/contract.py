@@ -69,11 +69,26 @@ class Progress:
 
 @dataclass(frozen=True)
 class Stage:
-    """One optimisation stage of a step: which parameters (name prefixes; () = all) by which losses (() = all)."""
+    """One optimisation stage of a step: which parameters (name prefixes; () = all) by which losses (() = all).
+
+    optimizer: "" gives the stage an optimiser of its own, called by the stage's name; stages that give one name share
+    an optimiser, moment estimates included. A parameter that belongs to it but not to the stage rests in that stage;
+    one that belongs to both and that no loss of the stage reaches has a zero gradient and moves on by its momentum.
+    keep_gradients: the gradients of the stage before, of the same step, are added instead of cleared.
+    hands: entries of the memo that the later stages of the step find in `batch.extras` (and `remember` does not get).
+    """
 
     name: str = "main"
     parameters: tuple[str, ...] = ()
     losses: tuple[str, ...] = ()
+    optimizer: str = ""
+    keep_gradients: bool = False
+    hands: tuple[str, ...] = ()
+
+    @property
+    def group(self) -> str:
+        """Name of the stage's optimiser."""
+        return self.optimizer or self.name
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ Both answer to the loop with a leading seed axis (S, ...), S = 1 here, so that t
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from affectcore.data.schema import Batch
 from affectcore.errors import ConfigError, TrainingError
 from affectcore.models.contract import AffectModel, Progress, Stage
 from affectcore.nn.noise import Pool, Tape, fill
-from affectcore.training.optimise import StageOptimizer, check_prefixes, clip, members
+from affectcore.training.optimise import StageOptimizer, check_prefixes, check_stages, clip, members
 from affectcore.training.recipe import Recipe
 
 Tensors = dict[str, Tensor]
@@ -68,7 +69,11 @@ class Learner(ABC):
         self.stages: tuple[Stage, ...] = model.stages()
         trainable = [n for n, p in model.named_parameters() if p.requires_grad]
         check_prefixes(recipe, trainable)
+        check_stages(recipe, self.stages)
         self._mine = [members(trainable, s.parameters, f"stage {s.name!r}") for s in self.stages]
+        self._clipping = [recipe.of_stages(*dict.fromkeys((s.group, s.name))) for s in self.stages]
+        self._sums: list[Tensors] = [{} for _ in self.stages]  # gradients of the batches since the last update
+        self._optimizers: dict[str, StageOptimizer] = {}
         self._like = next(model.parameters()).detach().new_zeros(())
         self._sizes: dict[Any, int] = {}
         self.terms: list[str] = []
@@ -108,6 +113,44 @@ class Learner(ABC):
     @abstractmethod
     def first(self) -> Mapping[str, Tensor]:
         """Return the tensors of the first live seed, for dry runs."""
+
+    def _new_optimizers(self, leaves: Mapping[str, Tensor], stacked: bool) -> dict[str, StageOptimizer]:
+        """One optimiser a name, over the parameters of all stages that share it."""
+        names: dict[str, list[str]] = {}
+        for stage, mine in zip(self.stages, self._mine):
+            names.setdefault(stage.group, []).extend(mine)
+        return {
+            g: StageOptimizer(self.recipe.of_stages(g), {n: leaves[n] for n in dict.fromkeys(own)}, stacked)
+            for g, own in names.items()
+        }
+
+    def _update(self, i: int, grads: Tensors, before: Tensors, progress: Progress, factors: Sequence[float]) -> Tensors:
+        """Clip the gradients of stage i and let its optimiser step; return them. `before`: those of stage i - 1."""
+        stage, rounds = self.stages[i], self.recipe.accumulate
+        if stage.keep_gradients:
+            grads = {n: g + before[n] if n in before else g for n, g in grads.items()}
+        place = progress.step % max(progress.steps // progress.epochs, 1)  # of the batch in its epoch
+        if place % rounds:
+            grads = {n: g + self._sums[i][n] for n, g in grads.items()}
+        grads = clip(grads, self._clipping[i])
+        if rounds > 1:
+            self._sums[i] = grads
+        if (place + 1) % rounds == 0:
+            self._optimizers[stage.group].step(grads, factors)
+        return grads
+
+    def _hand(self, stage: Stage, batch: Batch, memo: Tensors) -> Batch:
+        """Return the batch of the next stages: with what this one hands on, which leaves the memo."""
+        missing = [k for k in stage.hands if k not in memo]
+        if missing:
+            has = ", ".join(memo) or "nothing"
+            raise TrainingError(f"stage {stage.name!r} hands on {missing[0]!r}, but its memo has {has}")
+        handed = {k: memo.pop(k).detach() for k in stage.hands}
+        return replace(batch, extras={**batch.extras, **handed}) if handed else batch
+
+    def _averages(self, progress: Progress) -> bool:
+        """Whether the optimisers stepped in this step, so that averages of parameters follow."""
+        return (progress.step % max(progress.steps // progress.epochs, 1) + 1) % self.recipe.accumulate == 0
 
     def words(self, batch: Batch, progress: Progress | None, stage: int = 0) -> int:
         """Return the words of noise that one seed's pass takes, from a dry run per batch shape and stage.
@@ -156,32 +199,35 @@ class Learner(ABC):
 
 
 class Single(Learner):
-    """One seed, trained as any module is: `backward` through the module, one optimiser a stage."""
+    """One seed, trained as any module is: `backward` through the module, then each stage's optimiser."""
 
     def __init__(self, model: AffectModel, seed: int, recipe: Recipe) -> None:
         super().__init__(model, [seed], recipe)
         self._params = dict(model.named_parameters())
         self._tensors = tensors_of(model)
-        self._optimizers = [StageOptimizer(recipe, {n: self._params[n] for n in m}, False) for m in self._mine]
+        self._optimizers = self._new_optimizers(self._params, False)
         self._ema = {n: self._params[n].detach().clone() for m in self._mine for n in m} if recipe.ema_decay else {}
 
     def step(self, batch: Batch, progress: Progress, factors: Sequence[float]) -> Tensor:
         batch = batch.map(lambda x: x[0])
         if not self.model.training:
             self.model.train()
-        columns, memo = [], {}
-        for i, (stage, optimizer, names) in enumerate(zip(self.stages, self._optimizers, self._mine)):
+        columns: list[Tensor] = []
+        memo: Tensors = {}
+        grads: Tensors = {}
+        for i, (stage, names) in enumerate(zip(self.stages, self._mine)):
             size = self.words(batch, progress, i)
             words = fill(self.seeds, size, self.device, "train", progress.step, i)[0]
             loss, (terms, memo) = self.pass_(self.model, batch, words, progress, stage)
             leaves = [self._params[n] for n in names]
-            grads = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
-            optimizer.step(clip({n: g.unsqueeze(0) for n, g in zip(names, grads)}, self.recipe), factors)
+            found = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
+            grads = self._update(i, {n: g.unsqueeze(0) for n, g in zip(names, found)}, grads, progress, factors)
+            batch = self._hand(stage, batch, memo)
             columns.append(terms)
         with torch.no_grad():
             if memo:
                 self.body.with_(self._tensors, lambda m: m.remember(memo))
-            for n, average in self._ema.items():
+            for n, average in self._ema.items() if self._averages(progress) else ():
                 average.lerp_(self._params[n], 1 - (self.recipe.ema_decay or 0))
         return torch.cat(columns).unsqueeze(0)
 
@@ -202,7 +248,7 @@ class Single(Learner):
     def state(self) -> Tensors:
         out = {f"model/{k}": v.detach().unsqueeze(0) for k, v in self._tensors.items()}
         out |= {f"ema/{k}": v.unsqueeze(0) for k, v in self._ema.items()}
-        return out | {f"stage{i}/{k}": v for i, o in enumerate(self._optimizers) for k, v in o.dump().items()}
+        return out | {f"stage{i}/{k}": v for i, o in enumerate(self._optimizers.values()) for k, v in o.dump().items()}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         with torch.no_grad():  # copied into place: adopted storage could be aligned otherwise and round otherwise
@@ -210,7 +256,7 @@ class Single(Learner):
                 v.copy_(state[f"model/{k}"][0])
             for k, v in self._ema.items():
                 v.copy_(state[f"ema/{k}"][0])
-        for i, o in enumerate(self._optimizers):
+        for i, o in enumerate(self._optimizers.values()):
             o.load(section(state, f"stage{i}/"))
 
     def keep(self, positions: Sequence[int]) -> None:

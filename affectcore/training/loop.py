@@ -277,15 +277,18 @@ class _Run:
     def _values_of(self, split: str, raw: Tensor) -> tuple[dict[str, float], float | None]:
         target = self.data[split].target
         out = {"loss": float(task_loss(self.task, raw, target))}
-        names = [n for n in self.measured if n != "loss"] if split == self.rule.split else [self.recipe.metric]
+        rule = self.rule
+        tunes = rule.threshold and split in (rule.split, rule.threshold_split)
+        names = [n for n in self.measured if n != "loss"] if split == rule.split else [self.recipe.metric]
         if names in ([], ["loss"]):
             return out, None
         y, s = target.cpu().numpy(), scores(self.task, raw)
         tuned = None
         for n in names:
             m = metric(self.task.kind, n)
-            if self.rule.threshold and split == self.rule.split:
-                tuned, out[n] = threshold(y, s, n)
+            if tunes:
+                best, out[n] = threshold(y, s, n, self.recipe.thresholds)
+                tuned = best if split == (rule.threshold_split or rule.split) else None
             else:
                 out[n] = m(y, s if m.needs == "scores" else decide(self.task.kind, s))
         return out, tuned

@@ -1,4 +1,4 @@
-"""One stage's optimiser, with rates by name prefix, clipping per seed, and one form of state for one seed and many.
+"""A stage's optimiser, with rates by name prefix, clipping per seed, and one form of state for one seed and many.
 
 Everything that crosses this module's border has a leading seed axis (S, ...), S = 1 for a single run.
 """
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from affectcore.errors import ConfigError
+from affectcore.models.contract import Stage
 from affectcore.training.recipe import Recipe
 
 
@@ -32,6 +33,23 @@ def check_prefixes(recipe: Recipe, names: Iterable[str]) -> None:
     names = list(names)
     members(names, [g.prefix for g in recipe.groups], "recipe: groups")
     members(names, [p for p, _ in recipe.clip_prefixes], "recipe: clip_prefixes")
+
+
+def check_stages(recipe: Recipe, stages: Sequence[Stage]) -> None:
+    """Raise ConfigError if the stages contradict each other or the recipe names one that is not there."""
+    names, groups = [s.name for s in stages], {s.group for s in stages}
+    if len(set(names)) < len(names):
+        raise ConfigError(f"stages must have names of their own, got {', '.join(names)}")
+    if stages[0].keep_gradients:
+        raise ConfigError(f"stage {names[0]!r} is the first of the step and has no gradients to keep")
+    if recipe.accumulate > 1 and any(s.keep_gradients for s in stages):
+        raise ConfigError("recipe: accumulate = 1 is needed where a stage keeps the gradients of the one before")
+    for r in recipe.stages:
+        if r.name not in groups and r.name not in names:
+            raise ConfigError(f"recipe: stage {r.name!r} is unknown, the model has {', '.join(names)}")
+        if r.name not in groups and (r.optimizer, r.lr, r.weight_decay) != (None, None, None):
+            shared = next(s.group for s in stages if s.name == r.name)
+            raise ConfigError(f"recipe: stage {r.name!r} shares optimiser {shared!r}: set its rates under that name")
 
 
 def _rates(recipe: Recipe, name: str, vector: bool) -> tuple[float, float]:
@@ -58,12 +76,51 @@ def clip(grads: dict[str, Tensor], recipe: Recipe) -> dict[str, Tensor]:
         norm = torch.stack([grads[n].flatten(1).square().sum(1) for n in names]).sum(0).sqrt()
         scale = (bound / (norm + 1e-6)).clamp(max=1)
         for n in names:
-            clipped[n] = grads[n] * scale.view(-1, *[1] * (grads[n].ndim - 1))
+            clipped[n] = _scaled(grads[n], scale)
+    if recipe.clip_each is not None:
+        for n, g in clipped.items():
+            clipped[n] = _scaled(g, (recipe.clip_each / (g.flatten(1).norm(dim=1) + 1e-6)).clamp(max=1))
     return clipped
 
 
+def _scaled(x: Tensor, factors: Tensor) -> Tensor:
+    """Return x (S, ...) with each seed's row times its factor."""
+    return x * factors.view(-1, *[1] * (x.ndim - 1))
+
+
+class BertAdam(torch.optim.Optimizer):
+    """AdamW without correction of the moments' bias, as the optimiser of the first BERT code has it.
+
+    m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g²; x = x - lr (m / (sqrt(v) + eps) + decay x).
+    """
+
+    def __init__(self, params: Any, lr: float, betas: tuple[float, float], eps: float) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": 0.0})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # torch declares two overloads
+        for group in self.param_groups:
+            b1, b2 = group["betas"]
+            x = [p for p in group["params"] if p.grad is not None]
+            if not x:
+                continue
+            for p in x:
+                if not self.state[p]:
+                    self.state[p] = {"exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
+            g = [p.grad for p in x]
+            m, v = ([self.state[p][k] for p in x] for k in ("exp_avg", "exp_avg_sq"))
+            torch._foreach_lerp_(m, g, 1 - b1)
+            torch._foreach_mul_(v, b2)
+            torch._foreach_addcmul_(v, g, g, value=1 - b2)
+            root = torch._foreach_sqrt(v)
+            torch._foreach_add_(root, group["eps"])
+            update = torch._foreach_div(m, root)
+            torch._foreach_add_(update, x, alpha=group["weight_decay"])
+            torch._foreach_add_(x, update, alpha=-group["lr"])
+
+
 class StageOptimizer:
-    """The optimiser of one stage.
+    """The optimiser of one stage, or of several that share it.
 
     leaves: name -> tensor, updated in place: one seed's parameters, or stacked ones (S, ...) if `stacked`.
     A plateau schedule gives each seed a rate of its own; stacked leaves are then optimised through one view a seed.
@@ -85,12 +142,12 @@ class StageOptimizer:
         )
 
     def step(self, grads: Mapping[str, Tensor], factors: Sequence[float]) -> None:
-        """Update the leaves by gradients (S, ...) and one factor on the learning rate per seed."""
+        """Update the leaves that have a gradient (S, ...); factors: one on the learning rate per seed."""
         for group in self._optimizer.param_groups:
             group["lr"] = group["rate"] * factors[group["seed"]]
         for name, slots in self._slots.items():
-            g = grads[name]
-            for s, slot in enumerate(slots):
+            for s, slot in enumerate(slots if name in grads else ()):
+                g = grads[name]
                 slot.grad = (g if self.stacked and not self._views else g[s]).contiguous()
         self._optimizer.step()
         for slots in self._slots.values():
@@ -125,5 +182,7 @@ def _optimizer(recipe: Recipe, groups: list[dict[str, Any]]) -> torch.optim.Opti
     fast = {"fused": True} if device in ("cpu", "cuda") else {"foreach": True}
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, **fast)
+    if recipe.optimizer == "bert_adam":
+        return BertAdam(groups, recipe.lr, recipe.betas, recipe.eps)
     kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
     return kind(groups, lr=recipe.lr, betas=recipe.betas, eps=recipe.eps, **fast)

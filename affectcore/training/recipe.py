@@ -1,13 +1,14 @@
 """How a model is optimised and which epoch is kept: frozen data, one preset per paper and protocol."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from affectcore.errors import ConfigError
+from affectcore.training.selection import THRESHOLDS
 
-OPTIMIZERS = ("adam", "adamw", "sgd")
+OPTIMIZERS = ("adam", "adamw", "bert_adam", "sgd")
 SCHEDULES = ("constant", "cosine", "cosine_uncut", "linear", "plateau", "step")
 
 
@@ -25,14 +26,32 @@ class Group:
 
 
 @dataclass(frozen=True)
+class StageRecipe:
+    """Where one stage, or one optimiser that several stages share, differs from the recipe; None keeps the recipe's.
+
+    name: of a stage, or of a shared optimiser (`Stage.optimizer`). optimizer, lr, weight_decay: of the optimiser, so
+    where it is shared they stand under its name; lr and weight_decay stay below a `Group`'s.
+    clip_norm, clip_value: of a stage; under an optimiser's name, of all its stages. 0: no bound.
+    """
+
+    name: str
+    optimizer: Literal["adam", "adamw", "bert_adam", "sgd"] | None = None
+    lr: float | None = None
+    weight_decay: float | None = None
+    clip_norm: float | None = None
+    clip_value: float | None = None
+
+
+@dataclass(frozen=True)
 class Recipe:
     """The optimisation of one run. Defaults suit small models on some hundred to some ten thousand samples.
 
-    optimizer: "adam" (decay added to the gradient), "adamw" (decoupled decay) or "sgd". One a stage.
+    optimizer: "adam" (decay added to the gradient), "adamw" (decoupled decay), "bert_adam" (adamw without correction of
+    the moments' bias) or "sgd". One a stage, unless stages share one.
     lr: learning rate > 0.                      weight_decay: >= 0.
     decay_vectors: False keeps decay off biases and normalisation weights (parameters with fewer than two dimensions).
     momentum: of sgd, in [0, 1).                betas, eps: of adam and adamw.
-    groups: other rates for parameters under a prefix.
+    groups: other rates for parameters under a prefix.   stages: other settings for a stage or a shared optimiser.
 
     schedule: factor on every learning rate, per step: "constant"; "cosine" or "linear" from 1 to `final` between the
     end of the warm-up and the last step; "cosine_uncut": the cosine counted from the first step, warm-up or not
@@ -45,13 +64,17 @@ class Recipe:
     batch_size: samples, >= 1.   drop_last: leave out a last batch that is not full (batch norm needs two samples).
     clip_norm: bound of a stage's gradient norm, > 0, or None.   clip_value: bound of every element, applied first.
     clip_prefixes: (prefix, bound) pairs, each with a norm of its own; parameters elsewhere fall under clip_norm.
+    clip_each: bound of every parameter's own gradient norm, > 0, applied last (BertAdam clips so once more), or None.
+    accumulate: batches, >= 1, whose gradients are added up before the optimiser steps. The sum is clipped at each, and
+    what an epoch's end cuts short is dropped, as published code does (MMSA's MulT, MISA, TETFN).
     ema_decay: in (0, 1): evaluate and keep the exponential moving average of the parameters, taken every step; or None.
     selection: name of a rule in `affectcore.training.selection.RULES`.
     metric: what the rule and `patience` look at: "loss" (the task's loss on the split) or a metric of the task.
+    thresholds: what a rule that tunes the threshold of label sets tries, each in (0, 1); a single one is a fixed one.
     trim: cut each batch to its longest sequence. Only for models that ignore padding and draw no noise per step.
     """
 
-    optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
+    optimizer: Literal["adam", "adamw", "bert_adam", "sgd"] = "adamw"
     lr: float = 1e-3
     weight_decay: float = 1e-2
     decay_vectors: bool = True
@@ -59,6 +82,7 @@ class Recipe:
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     groups: tuple[Group, ...] = ()
+    stages: tuple[StageRecipe, ...] = ()
     schedule: Literal["constant", "cosine", "cosine_uncut", "linear", "plateau", "step"] = "constant"
     warmup: float = 0.0
     warmup_from: float = 0.0
@@ -72,9 +96,12 @@ class Recipe:
     clip_norm: float | None = 1.0
     clip_value: float | None = None
     clip_prefixes: tuple[tuple[str, float], ...] = ()
+    clip_each: float | None = None
+    accumulate: int = 1
     ema_decay: float | None = None
     selection: str = "valid_best"
     metric: str = "loss"
+    thresholds: tuple[float, ...] = THRESHOLDS
     trim: bool = False
 
     def __post_init__(self) -> None:
@@ -109,16 +136,42 @@ class Recipe:
         need("clip_norm", self.clip_norm is None or positive(self.clip_norm), "None or a number > 0")
         need("clip_value", self.clip_value is None or positive(self.clip_value), "None or a number > 0")
         need("clip_prefixes", all(positive(c) for _, c in self.clip_prefixes), "pairs (prefix, number > 0)")
+        need("clip_each", self.clip_each is None or positive(self.clip_each), "None or a number > 0")
+        need("accumulate", count(self.accumulate), "a whole number >= 1")
+        need("thresholds", len(self.thresholds) > 0 and all(0 < t < 1 for t in self.thresholds), "numbers in (0, 1)")
         need("ema_decay", self.ema_decay is None or 0 < self.ema_decay < 1, "None or in (0, 1)")
         for g in self.groups:
             if not (g.lr is None or positive(g.lr)) or not (g.weight_decay is None or g.weight_decay >= 0):
                 raise ConfigError(f"recipe: group {g.prefix!r} needs lr > 0 and weight_decay >= 0, got {g}")
 
+        for s in self.stages:
+            bounds = [s.lr, *(c for c in (s.clip_norm, s.clip_value) if c != 0)]
+            decay = s.weight_decay is None or s.weight_decay == 0 or positive(s.weight_decay)
+            known = s.optimizer is None or s.optimizer in OPTIMIZERS
+            if not (known and decay and all(b is None or positive(b) for b in bounds)):
+                raise ConfigError(
+                    f"recipe: stage {s.name!r} needs a known optimizer, lr > 0, clips and weight_decay >= 0, got {s}"
+                )
+        if len({s.name for s in self.stages}) < len(self.stages):
+            raise ConfigError(f"recipe: stages names one twice: {', '.join(s.name for s in self.stages)}")
+
+    def of_stages(self, *names: str) -> "Recipe":
+        """The recipe with the settings of these `stages`, the later ones stronger."""
+        changes: dict[str, Any] = {}
+        for name in names:
+            for s in (s for s in self.stages if s.name == name):
+                given = {k: v for k, v in vars(s).items() if k != "name" and v is not None}
+                changes |= {k: None if v == 0 and k.startswith("clip") else v for k, v in given.items()}
+        return replace(self, **changes) if changes else self
+
     def but(self, **changes: Any) -> "Recipe":
-        """The recipe with other fields. Raises ConfigError for an unknown field."""
+        """The recipe with other fields; groups and stages may be mappings. Raises ConfigError for an unknown field."""
         unknown = sorted(set(changes) - set(self.__dataclass_fields__))
         if unknown:
             raise ConfigError(f"recipe: field {unknown[0]!r} is unknown, use {', '.join(self.__dataclass_fields__)}")
+        for name, made in (("groups", Group), ("stages", StageRecipe)):
+            if name in changes:
+                changes[name] = tuple(made(**x) if isinstance(x, Mapping) else x for x in changes[name])
         return replace(self, **changes)
 
     def factor(self, step: int, steps: int, epoch: int, values: Sequence[float] = (), higher: bool = False) -> float:
@@ -163,11 +216,24 @@ PRESETS: dict[str, Recipe] = {
     "cmir": Recipe(lr=1e-3, weight_decay=1e-2, decay_vectors=False, schedule="linear", warmup=0.1, epochs=50,
                    patience=None, batch_size=64, clip_norm=None),
     "lddu": Recipe(lr=2e-4, weight_decay=1e-2, decay_vectors=False, eps=1e-6, schedule="cosine_uncut", warmup=0.1,
-                   epochs=30, patience=5, batch_size=64, clip_norm=1.0, metric="micro_f1"),
+                   epochs=30, patience=5, batch_size=64, clip_norm=1.0, metric="micro_f1",
+                   thresholds=tuple(round(0.05 + 0.01 * i, 2) for i in range(56))),
     "cider": Recipe(optimizer="adam", lr=1e-3, weight_decay=0.0, epochs=200, patience=10, batch_size=128,
                     clip_norm=None),
     "rohydr": Recipe(optimizer="adam", lr=2e-3, weight_decay=0.0, schedule="plateau", decay_factor=0.5,
                      decay_epochs=24, epochs=100, patience=20, batch_size=32, clip_norm=None, clip_value=0.6),
+    # where published code does otherwise; LDDU's chose epoch and threshold on test, which a study says by the rule
+    "lddu_author": Recipe(optimizer="bert_adam", lr=2e-4, weight_decay=1e-2, decay_vectors=False, eps=1e-6,
+                          schedule="cosine_uncut", warmup=0.1, epochs=30, patience=5, batch_size=64, clip_norm=1.0,
+                          clip_each=1.0, metric="micro_f1",
+                          thresholds=tuple(round(0.15 + 0.005 * i, 3) for i in range(30))),
+    "rohydr_author": Recipe(optimizer="adam", lr=2e-3, weight_decay=0.0, schedule="plateau", decay_factor=0.5,
+                            decay_epochs=24, epochs=100, patience=20, batch_size=32, clip_norm=None,
+                            stages=(StageRecipe("discriminator", weight_decay=1e-5),
+                                    StageRecipe("classifier", clip_value=0.6))),
+    "mult_author": Recipe(optimizer="adam", lr=2e-3, weight_decay=5e-3, schedule="plateau", decay_factor=0.1,
+                          decay_epochs=5, epochs=100, patience=8, batch_size=16, clip_norm=None, clip_value=0.6,
+                          accumulate=8),  # MMSA, commit a94e65d, its configuration of CMU-MOSI
 }  # fmt: skip
 
 

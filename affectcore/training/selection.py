@@ -24,6 +24,7 @@ class Rule:
     """One way to choose.
 
     split: whose values it looks at. keep: the epoch with the best value, or the last one. threshold: tuned there too.
+    threshold_split: where the threshold that is kept was tuned, if not on `split`.
     stops: whether `patience` may end the run. all_metrics: every metric of the task is followed on the split, so that
     `extremes` can report the best value of each (no single model has them all).
     """
@@ -33,6 +34,7 @@ class Rule:
     split: Literal["valid", "test"] = "valid"
     keep: Literal["best", "last"] = "best"
     threshold: bool = False
+    threshold_split: Literal["test"] | None = None
     stops: bool = True
     all_metrics: bool = False
 
@@ -71,6 +73,8 @@ _ALL = (
          split="test", all_metrics=True),
     Rule("oracle_test_threshold", "leaky: epoch and label threshold with the best test value", split="test",
          threshold=True),
+    Rule("oracle_test_tau", "leaky: the epoch with the best validation value, its label threshold tuned on test",
+         threshold=True, threshold_split="test"),
 )  # fmt: skip
 RULES: dict[str, Rule] = {r.name: r for r in _ALL}
 

@@ -17,7 +17,6 @@ from affectcore.data.schema import Batch
 from affectcore.models.contract import AffectModel, Progress
 from affectcore.nn.noise import fill
 from affectcore.training.learner import Learner, Tensors, forward, section
-from affectcore.training.optimise import StageOptimizer, clip
 from affectcore.training.recipe import Recipe
 
 
@@ -33,10 +32,7 @@ class Stack(Learner):
         self._params: Tensors = {k: v.detach() for k, v in params.items()}
         self._buffers: Tensors = {k: v.detach() for k, v in buffers.items()}
         self._ema: Tensors = {n: self._params[n].clone() for m in self._mine for n in m} if recipe.ema_decay else {}
-        self._optimizers = self._new_optimizers()
-
-    def _new_optimizers(self) -> list[StageOptimizer]:
-        return [StageOptimizer(self.recipe, {n: self._params[n] for n in m}, True) for m in self._mine]
+        self._optimizers = self._new_optimizers(self._params, True)
 
     def first(self) -> Tensors:
         return {k: v[0] for k, v in {**self._params, **self._buffers}.items()}
@@ -47,7 +43,8 @@ class Stack(Learner):
         one = batch.map(lambda x: x[0])
         columns: list[Tensor] = []
         memo: Tensors = {}
-        for i, (stage, optimizer, names) in enumerate(zip(self.stages, self._optimizers, self._mine)):
+        grads: Tensors = {}
+        for i, (stage, names) in enumerate(zip(self.stages, self._mine)):
 
             def loss(mine: Tensors, rest: Tensors, batch: Batch, words: Tensor, stage: Any = stage) -> Any:
                 return self.body.with_(mine | rest, lambda m: self.pass_(m, batch, words, progress, stage))
@@ -56,13 +53,15 @@ class Stack(Learner):
             words = fill(self.seeds, size, self.device, "train", progress.step, i)
             mine = {n: self._params[n] for n in names}
             rest = {k: v for k, v in {**self._params, **self._buffers}.items() if k not in mine}
-            grads, (_, (terms, memo)) = vmap(grad_and_value(loss, has_aux=True))(mine, rest, batch, words)
-            optimizer.step(clip(grads, self.recipe), factors)
+            found, (_, (terms, memo)) = vmap(grad_and_value(loss, has_aux=True))(mine, rest, batch, words)
+            grads = self._update(i, found, grads, progress, factors)
+            batch = self._hand(stage, batch, memo)
+            one = batch.map(lambda x: x[0])
             columns.append(terms)
         with torch.no_grad():
             if memo:
                 vmap(self._remember, out_dims=None)(self._params, self._buffers, memo)
-            for n, average in self._ema.items():
+            for n, average in self._ema.items() if self._averages(progress) else ():
                 average.lerp_(self._params[n], 1 - (self.recipe.ema_decay or 0))
         return torch.cat(columns, 1)
 
@@ -87,7 +86,7 @@ class Stack(Learner):
     def state(self) -> Tensors:
         out = {f"model/{k}": v for k, v in {**self._params, **self._buffers}.items()}
         out |= {f"ema/{k}": v for k, v in self._ema.items()}
-        return out | {f"stage{i}/{k}": v for i, o in enumerate(self._optimizers) for k, v in o.dump().items()}
+        return out | {f"stage{i}/{k}": v for i, o in enumerate(self._optimizers.values()) for k, v in o.dump().items()}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         for part in (self._params, self._buffers):
@@ -95,15 +94,18 @@ class Stack(Learner):
                 v.copy_(state[f"model/{k}"])
         for k, v in self._ema.items():
             v.copy_(state[f"ema/{k}"])
-        for i, o in enumerate(self._optimizers):
+        for i, o in enumerate(self._optimizers.values()):
             o.load(section(state, f"stage{i}/"))
 
     def keep(self, positions: Sequence[int]) -> None:
         rows = torch.tensor(positions, device=self.device)
-        old = [{k: v.index_select(0, rows.to(v.device)) for k, v in o.dump().items()} for o in self._optimizers]
+        old = {
+            g: {k: v.index_select(0, rows.to(v.device)) for k, v in o.dump().items()}
+            for g, o in self._optimizers.items()
+        }
         for part in (self._params, self._buffers, self._ema):
             part.update({k: v.index_select(0, rows) for k, v in part.items()})
-        self._optimizers = self._new_optimizers()
-        for o, state in zip(self._optimizers, old):
-            o.load(state)
+        self._optimizers = self._new_optimizers(self._params, True)
+        for g, state in old.items():
+            self._optimizers[g].load(state)
         self.seeds = [self.seeds[p] for p in positions]

@@ -26,6 +26,8 @@ RECIPE = Recipe(epochs=8, batch_size=16, lr=0.05, patience=3, metric="accuracy")
 VARIANTS = {
     "queue, average, cosine": ("Queue", RECIPE.but(ema_decay=0.8, schedule="cosine", warmup=0.2)),
     "two stages, plateau": ("TwoStage", RECIPE.but(schedule="plateau", decay_epochs=1, patience=None)),
+    "two passes, bert adam": ("TwoPass", RECIPE.but(optimizer="bert_adam", clip_each=0.1)),
+    "accumulated, average": ("Queue", RECIPE.but(accumulate=2, ema_decay=0.8)),
     "adam": ("Toy", RECIPE.but(optimizer="adam", decay_vectors=False)),
     "sgd": ("Attention", RECIPE.but(optimizer="sgd", selection="valid_last")),
 }  # fmt: skip

@@ -19,7 +19,7 @@ from affectcore.nn.noise import Tape
 from affectcore.streams import key, rng
 from affectcore.training.fits import SeedsFailed
 from affectcore.training.loop import fit, initial, predict
-from affectcore.training.recipe import Group, Recipe
+from affectcore.training.recipe import Group, Recipe, StageRecipe
 
 DATA = toy_data()
 QUICK = Recipe(epochs=3, batch_size=16, lr=1e-2, patience=None, selection="fixed_epoch")
@@ -158,6 +158,111 @@ def test_prefixes_and_losses_that_name_nothing_are_refused(monkeypatch):
         fit(builder("Toy", DATA), DATA, QUICK, [0])
 
 
+def test_stages_that_share_an_optimiser_and_keep_gradients_are_what_the_textbook_does():
+    recipe = QUICK.but(optimizer="adam", weight_decay=0.0, clip_norm=None)
+    torch.manual_seed(key(0, "init"))
+    model = builder("TwoPass", DATA, dropout=0.0)()
+    adam = torch.optim.Adam(model.parameters(), lr=recipe.lr, foreach=False)
+    train, none = DATA.split("train").to("cpu", torch.float64), Tape(torch.zeros(()))
+    for epoch in range(recipe.epochs):
+        for rows in torch.from_numpy(rng(0, "batches", epoch).permutation(len(train))).split(recipe.batch_size):
+            batch = train.rows(rows)
+            adam.zero_grad()
+            terms, memo = model.stage_losses(model.stages()[0], batch, none, None)
+            terms["task"].backward()
+            adam.step()
+            terms, _ = model.stage_losses(model.stages()[1], replace(batch, extras=memo), none, None)
+            (terms["task"] + terms["near"]).backward()  # the teacher's gradients are still there
+            adam.step()
+    (got,) = fit(builder("TwoPass", DATA, dropout=0.0), DATA, recipe, [0])
+    assert gap(dict(model.named_parameters()), got.state) < 1e-10
+
+
+def test_a_shared_optimiser_rests_where_a_stage_has_no_parameters(monkeypatch):
+    stages = (Stage("one", ("encoder",), optimizer="o"), Stage("two", ("head",), optimizer="o"))
+    monkeypatch.setattr(Toy, "stages", lambda self: stages)
+    (named,) = fit(builder("Toy", DATA, dropout=0.0), DATA, QUICK, [0])
+    monkeypatch.setattr(Toy, "stages", lambda self: tuple(replace(s, optimizer="") for s in stages))
+    (apart,) = fit(builder("Toy", DATA, dropout=0.0), DATA, QUICK, [0])
+    assert gap(named.state, apart.state) == 0  # disjoint parameters: one optimiser is two
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_bert_adam_is_the_formula(decay):
+    recipe = QUICK.but(optimizer="bert_adam", clip_norm=0.5, clip_each=0.05, weight_decay=decay, eps=1e-6)
+
+    class ByHand:
+        def __init__(self, stage, model):
+            self.p = list(model.parameters())
+            self.m, self.v = ([torch.zeros_like(p) for p in self.p] for _ in range(2))
+
+        @torch.no_grad()
+        def step(self):
+            nn.utils.clip_grad_norm_(self.p, 0.5)
+            for p, m, v in zip(self.p, self.m, self.v):
+                nn.utils.clip_grad_norm_(p, 0.05)
+                m.mul_(0.9).add_(0.1 * p.grad)
+                v.mul_(0.999).add_(0.001 * p.grad**2)
+                p.sub_(recipe.lr * (m / (v.sqrt() + 1e-6) + decay * p))
+
+    (got,) = fit(builder("Toy", DATA, dropout=0.0), DATA, recipe, [0])
+    assert gap(dict(by_hand("Toy", recipe, optimizer=ByHand).named_parameters()), got.state) < 1e-10
+    assert gap(fit(builder("Toy", DATA, dropout=0.0), DATA, recipe.but(clip_each=None), [0])[0].state, got.state) > 1e-6
+
+
+def test_gradients_add_up_over_batches_and_an_unfinished_round_is_dropped():
+    recipe = QUICK.but(optimizer="adam", weight_decay=0.0, accumulate=2, clip_value=0.02, clip_norm=None)
+    torch.manual_seed(key(0, "init"))
+    model = builder("Toy", DATA, dropout=0.0)()
+    adam, train = torch.optim.Adam(model.parameters(), lr=recipe.lr), DATA.split("train").to("cpu", torch.float64)
+    for epoch in range(recipe.epochs):
+        order = torch.from_numpy(rng(0, "batches", epoch).permutation(len(train)))
+        assert len(order.split(16)) == 3
+        adam.zero_grad()
+        for rows in order.split(16)[:2]:
+            batch = train.rows(rows)
+            task_loss(DATA.task, model(batch, Tape(torch.zeros(()))).prediction, batch.target).backward()
+            nn.utils.clip_grad_value_(model.parameters(), 0.02)
+        adam.step()
+    (got,) = fit(builder("Toy", DATA, dropout=0.0), DATA, recipe, [0])
+    assert gap(dict(model.named_parameters()), got.state) < 1e-10
+
+
+def test_stages_have_settings_of_their_own():
+    recipe = QUICK.but(
+        stages=(StageRecipe("rebuild", lr=1e-30, weight_decay=0.0), StageRecipe("task", optimizer="sgd"))
+    )
+    build = builder("TwoStage", DATA, dropout=0.0)
+    start = {k: v.clone() for k, v in initial(build, 0).named_parameters()}
+    (got,) = fit(build, DATA, recipe, [0])
+    assert gap({"w": start["decoder.weight"]}, {"w": got.state["decoder.weight"]}) < 1e-20
+
+    def sgd(stage, model):
+        p = dict(model.named_parameters())
+        names = [n for n in p if n.startswith(stage.parameters) and p[n].requires_grad]
+        lr = 0.0 if stage.name == "rebuild" else recipe.lr
+        return torch.optim.SGD([p[n] for n in names], lr, momentum=0.9, weight_decay=recipe.weight_decay)
+
+    model = by_hand("TwoStage", recipe, optimizer=sgd, clip=global_clip(1.0))
+    assert gap(dict(model.named_parameters()), got.state) < 1e-10
+
+
+def test_stages_that_contradict_each_other_are_refused(monkeypatch):
+    def refused(message, *stages, **recipe):
+        monkeypatch.setattr(Toy, "stages", lambda self: stages)
+        with pytest.raises((ConfigError, TrainingError), match=message) as e:
+            fit(builder("Toy", DATA), DATA, QUICK.but(**recipe), [0])
+        assert "\n" not in str(e.value)
+
+    one, two = Stage("one", optimizer="both"), Stage("two", optimizer="both", keep_gradients=True)
+    refused("stages must have names of their own, got one, one", one, one)
+    refused("stage 'two' is the first of the step and has no gradients to keep", two)
+    refused("accumulate = 1 is needed where a stage keeps", one, two, accumulate=2)
+    refused("recipe: stage 'gan' is unknown, the model has one, two", one, two, stages=(StageRecipe("gan"),))
+    refused("stage 'two' shares optimiser 'both': set its rates", one, two, stages=(StageRecipe("two", lr=0.1),))
+    refused("stage 'one' hands on 'state', but its memo has nothing", replace(one, hands=("state",)))
+
+
 def test_every_epoch_sees_every_sample_once_in_another_order():
     seen = []
     fit(builder("Toy", DATA), DATA, QUICK, [0], augment=lambda b, seed, step: seen.append(b.index.tolist()) or b)
@@ -239,6 +344,24 @@ def test_a_tuned_threshold_is_the_selected_epochs():
     assert f1_score(y.target, predict(builder("Toy", data), leaky, y) >= leaky.threshold, average="micro") == (
         pytest.approx(leaky.selection.value)
     )
+
+
+def test_a_threshold_tuned_on_test_leaves_the_epoch_to_validation():
+    data = toy_data("multi_label", n=120, seed=1)
+    recipe = Recipe(epochs=6, lr=0.05, metric="micro_f1", selection="valid_threshold")
+    gains = []
+    for seed in range(3):
+        (clean,) = fit(builder("Toy", data), data, recipe, [seed])
+        (leaky,) = fit(builder("Toy", data), data, recipe.but(selection="oracle_test_tau"), [seed])
+        assert leaky.selection == Selection("oracle_test_tau", clean.selection.epoch, clean.selection.value)
+        test = data.split("test", leaky.selection)
+        p = predict(builder("Toy", data), leaky, test)
+        of = {t: f1_score(test.target, p >= t, average="micro", zero_division=0) for t in recipe.thresholds}
+        assert of[leaky.threshold] == max(of.values())
+        gains.append(of[leaky.threshold] - of[clean.threshold])
+    assert max(gains) > 0
+    (fixed,) = fit(builder("Toy", data), data, recipe.but(thresholds=(0.21,)), [0])
+    assert fixed.threshold == 0.21
 
 
 def test_the_leaky_extremes_are_each_at_their_own_epoch():

@@ -8,14 +8,14 @@ import torch
 from torch.optim import lr_scheduler
 
 from affectcore.errors import ConfigError
-from affectcore.training.recipe import PRESETS, Group, Recipe, preset
+from affectcore.training.recipe import PRESETS, Group, Recipe, StageRecipe, preset
 from affectcore.training.selection import RULES
 
 BAD = {
     "optimizer": "rmsprop", "lr": 0.0, "weight_decay": -1.0, "momentum": 1.0, "betas": (0.9, 1.0), "eps": 0.0,
     "schedule": "cyclic", "warmup": 1.0, "warmup_from": 2.0, "final": -0.1, "decay_factor": 0.0, "decay_epochs": 0,
     "epochs": 0, "patience": 0, "batch_size": 2.5, "clip_norm": 0.0, "clip_value": float("nan"),
-    "clip_prefixes": (("head", -1.0),), "ema_decay": 1.0,
+    "clip_prefixes": (("head", -1.0),), "ema_decay": 1.0, "clip_each": 0.0, "accumulate": 0, "thresholds": (0.2, 1.0),
 }  # fmt: skip
 
 
@@ -33,6 +33,22 @@ def test_unknown_names_are_named():
         preset("small", learning_rate=1.0)
     with pytest.raises(ConfigError, match="group 'text'"):
         Recipe(groups=(Group("text", lr=-1.0),))
+
+
+def test_stages_are_checked_and_may_come_from_json():
+    for bad in ({"lr": 0.0}, {"clip_value": -1.0}, {"optimizer": "lion"}, {"weight_decay": -1.0}):
+        with pytest.raises(ConfigError, match=r"recipe: stage 'gan' needs a known optimizer, lr > 0"):
+            Recipe(stages=(StageRecipe("gan", **bad),))
+    with pytest.raises(ConfigError, match="stages names one twice: gan, gan"):
+        Recipe(stages=(StageRecipe("gan"), StageRecipe("gan")))
+    recipe = preset(
+        "small", stages=[{"name": "gan", "lr": 0.5, "clip_norm": 0}], groups=[{"prefix": "head", "lr": 0.1}]
+    )
+    assert recipe.stages == (StageRecipe("gan", lr=0.5, clip_norm=0),)
+    assert recipe.groups == (Group("head", lr=0.1),)
+    gan = recipe.of_stages("gan")
+    assert (gan.lr, gan.clip_norm, gan.weight_decay) == (0.5, None, recipe.weight_decay)
+    assert recipe.of_stages("other") is recipe
 
 
 def test_presets_change_by_name_and_know_their_rule():

@@ -14,7 +14,7 @@ from affectcore.nn import noise
 from affectcore.training import learner, stack
 from affectcore.training.fits import SeedsFailed
 from affectcore.training.loop import fit, predict
-from affectcore.training.recipe import Recipe
+from affectcore.training.recipe import Recipe, StageRecipe
 from affectcore.training.seeds import choose, fit_seeds
 
 RECIPE = Recipe(epochs=2, batch_size=16, lr=1e-2, patience=None, selection="fixed_epoch", clip_norm=0.5)
@@ -68,15 +68,30 @@ VARIANTS = {
     "plateau": RECIPE.but(schedule="plateau", decay_epochs=1, decay_factor=0.1, epochs=6, lr=0.1),
     "no decay of vectors": RECIPE.but(decay_vectors=False, weight_decay=1.0, lr=0.05),
     "sgd": RECIPE.but(optimizer="sgd", schedule="cosine", warmup=0.2),
+    "bert adam": RECIPE.but(optimizer="bert_adam", clip_each=0.05, decay_vectors=False),
+    "plateau, bert adam": RECIPE.but(optimizer="bert_adam", schedule="plateau", decay_epochs=1, epochs=6, lr=0.1),
+    "accumulated": RECIPE.but(accumulate=2, clip_value=0.01, epochs=4),
     "adam, prefixes": RECIPE.but(optimizer="adam", clip_prefixes=(("head", 0.1),), clip_value=0.05),
 }
+
+
+STAGED = {
+    "TwoStage": (StageRecipe("rebuild", optimizer="sgd", lr=0.1, clip_norm=0), StageRecipe("task", clip_value=0.01)),
+    "TwoPass": (StageRecipe("both", optimizer="adam", lr=0.02), StageRecipe("student", clip_norm=0.01)),
+}
+
+
+@pytest.mark.parametrize("name", STAGED)
+def test_stacked_is_single_where_stages_differ(name):
+    _, alone, together = alone_and_together(name, RECIPE.but(stages=STAGED[name]))
+    assert max(map(gap, alone, together)) < 1e-8
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_stacked_is_single_under_every_recipe(variant):
     _, alone, together = alone_and_together("Queue", VARIANTS[variant])
     assert max(map(gap, alone, together)) < 1e-8
-    if variant == "plateau":  # the seeds must have had different rates for this to mean anything
+    if variant.startswith("plateau"):  # the seeds must have had different rates for this to mean anything
         assert len({f.history[-1].factor for f in together}) > 1
 
 

@@ -27,8 +27,9 @@ def test_last_is_the_last(name):
 
 def test_a_rule_reads_the_test_split_only_if_its_name_says_so():
     for r in RULES.values():
-        assert r.leaky == (r.split == "test") == r.select([0.5], True).leaky
-    assert {"oracle_test_epoch", "oracle_test_max_metric", "oracle_test_threshold"} <= set(RULES)
+        reads = "test" in (r.split, r.threshold_split)
+        assert r.leaky == reads == r.select([0.5], True).leaky
+    assert {"oracle_test_epoch", "oracle_test_max_metric", "oracle_test_threshold", "oracle_test_tau"} <= set(RULES)
     with pytest.raises(ConfigError, match="'test_best' is unknown: use valid_best"):
         rule("test_best")
 

@@ -158,7 +158,36 @@ class TwoStage(Toy):
         }, {}
 
 
-MODELS = {c.__name__: c for c in (Toy, Attention, Queue, TwoStage)}
+class TwoPass(Toy):
+    """A teacher's and a student's step on the same weights: one optimiser, gradients kept, the teacher's state handed.
+
+    The student sees half of the features and is drawn to the hidden state that the teacher had before its step.
+    """
+
+    def stages(self) -> tuple[Stage, ...]:
+        return (
+            Stage("teacher", losses=("task",), optimizer="both", hands=("teacher",)),
+            Stage("student", optimizer="both", keep_gradients=True),
+        )
+
+    def hidden(self, batch: Batch, noise: Noise) -> Tensor:
+        return noise.dropout(torch.tanh(self.encoder(pooled(batch))), self.config.dropout)
+
+    def stage_losses(
+        self, stage: Stage, batch: Batch, noise: Noise, progress: Progress
+    ) -> tuple[dict[str, Tensor], Memo]:
+        if stage.name == "teacher":
+            h = self.hidden(batch, noise)
+            return {"task": task_loss(self.shape.task, self.finish(h).prediction, batch.target)}, {
+                "teacher": h.detach()
+            }
+        half = {m: x * (torch.arange(x.shape[-1]) % 2) for m, x in batch.features.items()}
+        h = self.hidden(replace(batch, features=half), noise)
+        near = F.mse_loss(h, batch.extras["teacher"])
+        return {"task": task_loss(self.shape.task, self.finish(h).prediction, batch.target), "near": near}, {}
+
+
+MODELS = {c.__name__: c for c in (Toy, Attention, Queue, TwoStage, TwoPass)}
 
 
 @dataclass(frozen=True)
