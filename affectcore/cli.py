@@ -286,7 +286,7 @@ def claims(
 
 @app.command()
 def bench(
-    names: Annotated[list[str] | None, typer.Argument(help="models (default: all that have a benchmark)")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="benchmarks (default: all, some minutes)")] = None,
     form: AsFormat = Format.text,
 ) -> None:
     """Measure training throughput against the naive form in one run, on one thread."""

@@ -30,6 +30,8 @@ from affectcore.training.recipe import Recipe
 class Benchmark:
     """samples_per_s, naive_samples_per_s: samples per CPU second; ratio: ours over naive; None without a twin.
 
+    ratio_low, ratio_high: the smallest and the largest ratio of a round.
+
     bound_samples_per_s: samples per CPU second of our step's matrix products and convolutions alone at the reference
     rate; attention by the fused kernel and elementwise work are not in it.
     """
@@ -38,20 +40,30 @@ class Benchmark:
     samples_per_s: float
     naive_samples_per_s: float | None
     ratio: float | None
+    ratio_low: float | None
+    ratio_high: float | None
     bound_samples_per_s: float
     reference_gemm_gflops: float
     threads: int
 
 
 def run_benchmarks(names: Sequence[str] | None = None, rounds: int = 5) -> list[Benchmark]:
-    """Return one `Benchmark` per case of the naive twins (all by default). Raises ConfigError for an unknown name."""
-    cases = naive.cases()
-    chosen = list(cases) if names is None else list(names)
+    """Return one `Benchmark` per case (all by default). Raises ConfigError for an unknown name."""
+    known = cases()
+    chosen = list(known) if names is None else list(names)
     for name in chosen:
-        if name not in cases:
-            raise ConfigError(f"benchmark {name!r} is unknown: use {', '.join(cases)}")
+        if name not in known:
+            raise ConfigError(f"benchmark {name!r} is unknown: use {', '.join(known)}")
     with one_thread():
-        return [_measure(name, cases[name], rounds) for name in chosen]
+        return [_measure(name, known[name], rounds) for name in chosen]
+
+
+def cases() -> dict[str, naive.Case]:
+    """Return the naive twins' cases by name, and a case of its clean preset for every other model with gradients."""
+    known = naive.cases()
+    seen = {c.model for c in known.values() if c.preset == "clean" and c.part is None}
+    rest = [e for e in registry.MODELS.values() if e.kind == "gradient" and e.name not in seen]
+    return known | {f"{e.name}_clean": naive.Case(e.name, batch=32, preset="clean", shape=e.shape) for e in rest}
 
 
 @contextmanager
@@ -115,10 +127,12 @@ def _measure(name: str, case: naive.Case, rounds: int) -> Benchmark:
         times.append([_seconds(call) for call in calls])
         gemm = max(gemm, reference_gemm_gflops(rounds=1))
     speed = [case.batch / min(column) for column in zip(*times)]
-    compared = len(calls) > 1
-    ratio = median(row[1] / row[0] for row in times) if compared else None
     bound = case.batch * gemm * 1e9 / counter.get_total_flops()
-    return Benchmark(name, speed[0], speed[1] if compared else None, ratio, bound, gemm, torch.get_num_threads())
+    threads = torch.get_num_threads()
+    if len(calls) == 1:
+        return Benchmark(name, speed[0], None, None, None, None, bound, gemm, threads)
+    ratios = [row[1] / row[0] for row in times]
+    return Benchmark(name, *speed, median(ratios), min(ratios), max(ratios), bound, gemm, threads)
 
 
 def our_step(model: AffectModel, batch: Batch) -> Callable[[], None]:

@@ -145,6 +145,8 @@ def test_bench_has_the_promised_fields(affectcore: Cli) -> None:
         "samples_per_s",
         "naive_samples_per_s",
         "ratio",
+        "ratio_low",
+        "ratio_high",
         "bound_samples_per_s",
         "reference_gemm_gflops",
         "threads",

@@ -78,6 +78,8 @@ def test_benchmarks_report_the_fields_of_the_command_line(monkeypatch):
         "samples_per_s",
         "naive_samples_per_s",
         "ratio",
+        "ratio_low",
+        "ratio_high",
         "bound_samples_per_s",
         "reference_gemm_gflops",
         "threads",
