@@ -80,7 +80,7 @@ def size_plot(table: pd.DataFrame, parameters: dict[str, int]) -> Axes:
     for at, row in zip(x, table.itertuples()):
         ax.annotate(
             str(row.model), (at, float(row.samples_per_s)), xytext=(4, 3), textcoords="offset points", fontsize=8
-        )  # type: ignore[arg-type]
+        )
     ax.set(xscale="log", yscale="log", xlabel="parameters", ylabel="samples per CPU second")
     return ax
 

@@ -132,7 +132,8 @@ def _measure(name: str, case: naive.Case, rounds: int) -> Benchmark:
     if len(calls) == 1:
         return Benchmark(name, speed[0], None, None, None, None, bound, gemm, threads)
     ratios = [row[1] / row[0] for row in times]
-    return Benchmark(name, *speed, median(ratios), min(ratios), max(ratios), bound, gemm, threads)
+    ours, theirs = speed
+    return Benchmark(name, ours, theirs, median(ratios), min(ratios), max(ratios), bound, gemm, threads)
 
 
 def our_step(model: AffectModel, batch: Batch) -> Callable[[], None]:
