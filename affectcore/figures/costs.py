@@ -67,6 +67,10 @@ def ratio_plot(table: pd.DataFrame, targets: dict[str, float] | None = None) -> 
             ax.plot([targets[name]], [row], "D", mfc="white", mec=PALETTE[1], ms=7, mew=1.6)
     ax.axvline(1, color=GREY, ls=":", lw=1.2)
     ax.set(xscale="log", xlabel="times the naive form's speed")
+    low, high = ax.get_xlim()
+    ticks = [x for x in (0.5, 0.7, 1, 1.5, 2, 3, 5, 10, 20, 50, 100) if low <= x <= high]
+    ax.set_xticks(ticks, [f"{x:g}" for x in ticks])
+    ax.minorticks_off()
     _rows(ax, table["name"])
     return ax
 
