@@ -38,6 +38,7 @@ a prior. Off: they come last in the step's pool. With this off and gradients cli
 16. `sampling`: times 980, 960 ... 0, and the sample keeps the noise of time 0; clean goes from 999 to the data.
 17. `gumbel_in_evaluation`: the gate "gumbel" draws in evaluation too.
 18. `attention_dropout`: 0.3 as elsewhere; clean draws none there, for time.
+19. `denoiser` "mlp" is in neither: for features pooled over time, where a U-Net over time has nothing to see.
 Without a switch: half precision, replacing NaN by 0 and falling back to the task loss are left out (the training loop
 names what is not finite); the temperature of "gumbel" lags one step behind the epoch; a sequence of fewer than 4 steps
 is padded to 4 inside the U-Net; the U-Net sees the padded length (its loss and its input's values do not).
@@ -130,6 +131,7 @@ class Config:
     diffusion_start: int = 9  # difference 9; epoch from which the weight rises ...
     diffusion_epochs: int = 20  # ... over so many
     diffusion_steps: int = 1000  # T, cosine schedule
+    denoiser: Literal["unet", "mlp"] = "unet"  # mlp: each step alone, a variant for pooled features, in no source
     unet_width: int = 64  # difference 4; a multiple of 8
     condition: Literal["sums", "gate", "ones"] = "sums"  # difference 5; ones where the gate has no graph
     label_dropout: float = 0.2  # share of labels hidden from the prior, for guidance; 0: no guidance
@@ -374,6 +376,43 @@ def joined(x: Tensor, skip: Tensor) -> Tensor:
     return torch.cat([F.pad(x, (0, n - x.shape[-1])), F.pad(skip, (0, n - skip.shape[-1]))], -2)
 
 
+class Condition(nn.Module):
+    """What the denoiser is told: time t (B,), label weights (B, C + 1), strengths (B, M) to one vector (B, 4 base)."""
+
+    def __init__(self, base: int, classes: int, modalities: int) -> None:
+        super().__init__()
+        wide = 4 * base
+        self.time_in, self.time_out = nn.Linear(base, wide), nn.Linear(wide, wide)
+        self.labels = nn.Embedding(classes + 1, wide)
+        self.strength_in, self.strength_out = nn.Linear(modalities, wide // 2), nn.Linear(wide // 2, wide)
+
+    def forward(self, t: Tensor, labels: Tensor, strengths: Tensor) -> Tensor:
+        c = diffusion.timestep_embedding(t.to(labels.dtype), self.time_in.in_features)
+        c = self.time_out(F.gelu(self.time_in(c)))
+        out: Tensor = c + labels @ self.labels.weight + self.strength_out(F.silu(self.strength_in(strengths)))
+        return out
+
+
+class StepDenoiser(nn.Module):
+    """The U-Net's stand-in for latents of a single step: same shapes, same condition, two residual layers a step."""
+
+    def __init__(self, latent: int, base: int, classes: int, modalities: int) -> None:
+        super().__init__()
+        wide = 4 * base
+        self.start, self.condition = nn.Linear(latent, wide), Condition(base, classes, modalities)
+        self.norms = nn.ModuleList(nn.LayerNorm(wide) for _ in range(2))
+        self.shifts = nn.ModuleList(nn.Linear(wide, wide) for _ in range(2))
+        self.layers = nn.ModuleList(nn.Linear(wide, wide) for _ in range(2))
+        self.out = nn.Linear(wide, latent)
+
+    def forward(self, x: Tensor, t: Tensor, labels: Tensor, strengths: Tensor) -> Tensor:
+        c = F.silu(self.condition(t, labels, strengths)).unsqueeze(-2)
+        h = self.start(x.transpose(-1, -2))  # (B, L, 4 base)
+        for norm, shift, layer in zip(self.norms, self.shifts, self.layers):
+            h = h + layer(F.silu(norm(h) + shift(c)))
+        return self.out(h).transpose(-1, -2)
+
+
 class UNet(nn.Module):
     """The noise in z_t (B, d_z, L), from time t (B,), label weights (B, C + 1) and strengths (B, M): (B, d_z, L).
 
@@ -384,9 +423,7 @@ class UNet(nn.Module):
         super().__init__()
         widths, wide = (base, base, 2 * base, 4 * base), 4 * base
         self.start = nn.Conv1d(latent, base, 7, padding=3)
-        self.time_in, self.time_out = nn.Linear(base, wide), nn.Linear(wide, wide)
-        self.labels = nn.Embedding(classes + 1, wide)
-        self.strength_in, self.strength_out = nn.Linear(modalities, wide // 2), nn.Linear(wide // 2, wide)
+        self.condition = Condition(base, classes, modalities)
         pairs = list(pairwise(widths))
 
         def down(i: int, o: int) -> nn.Module:
@@ -402,9 +439,7 @@ class UNet(nn.Module):
         self.out = nn.Conv1d(base, latent, 1)
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor, strengths: Tensor) -> Tensor:
-        c = self.time_out(F.gelu(self.time_in(diffusion.timestep_embedding(t.to(x.dtype), self.time_in.in_features))))
-        c = c + labels @ self.labels.weight + self.strength_out(F.silu(self.strength_in(strengths)))  # (B, 4 base)
-        steps = x.shape[-1]
+        c, steps = self.condition(t, labels, strengths), x.shape[-1]
         x = self.start(F.pad(x, (0, max(0, 4 - steps))))  # two halvings need four steps
         first, skips = x, []
         for stage in cast(list[Stage], self.down):
@@ -442,7 +477,8 @@ class AffectDiff(AffectModel):
         )
         self.head = nn.Linear(widths[-1], c)
         if config.prior != "off":  # after the classifier: with and without prior it starts from the same weights
-            self.unet = UNet(d, config.unet_width, c, len(names))
+            kind = UNet if config.denoiser == "unet" else StepDenoiser
+            self.unet: UNet | StepDenoiser = kind(d, config.unet_width, c, len(names))
             betas = diffusion.cosine_betas(config.diffusion_steps, low=1e-4, high=0.9999)
             self.register_buffer("bars", diffusion.alpha_bars(betas).to(self.pool_query.dtype), persistent=False)
             if config.ema_decay is not None:

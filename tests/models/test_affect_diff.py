@@ -12,7 +12,7 @@ from traits import traits
 from affectcore.data.schema import Batch, Selection, Task
 from affectcore.errors import ConfigError
 from affectcore.models import registry
-from affectcore.models.affect_diff import AUTHOR, GATES, PAPER, AffectDiff, GroupNorm, UNet, root_weights
+from affectcore.models.affect_diff import AUTHOR, GATES, PAPER, AffectDiff, GroupNorm, StepDenoiser, UNet, root_weights
 from affectcore.models.contract import Progress, Shape
 from affectcore.nn.noise import Pool, Tape, fill
 from affectcore.training import loop
@@ -89,6 +89,36 @@ def test_the_unet_s_lengths():
         assert out.shape == (2, 16, steps)
         assert torch.isfinite(out).all()
     assert seen[:3] == [25, 12, 12]
+
+
+def test_the_denoiser_of_single_steps_sees_each_step_alone_and_its_condition():
+    torch.manual_seed(0)
+    denoiser, x = StepDenoiser(16, 8, 6, 3).double(), torch.randn(2, 16, 3, dtype=torch.float64)
+    y, w, t = torch.eye(7, dtype=torch.float64)[:2], torch.ones(2, 3, dtype=torch.float64), torch.tensor([0, 999])
+    out = denoiser(x, t, y, w)
+    changed = x.clone()
+    changed[:, :, 1] += 1
+    moved = (denoiser(changed, t, y, w) - out).abs().amax((0, 1))
+    assert moved[1] > 1e-3
+    assert not moved[[0, 2]].any()
+    for other in (denoiser(x, t + 1 - 2 * (t > 0), y, w), denoiser(x, t, y.flip(0), w), denoiser(x, t, y, 2 * w)):
+        assert ((other - out).abs().amax((1, 2)) > 1e-6).all()
+
+
+def test_a_prior_over_single_steps_trains_and_samples():
+    data = make("pooled", "single_label")
+    model = registry.build("affect_diff", Shape.of(data), "clean", **SMALLEST, denoiser="mlp")
+    assert isinstance(model.unet, StepDenoiser)
+    batch = data.split("train")
+    tape = Tape(batch.target)
+    model.losses(model(batch, tape), batch, Progress(0, 0, 1, 1))
+    output = model(batch, Pool(fill([0], tape.words, "cpu", "denoiser")[0], torch.zeros(())))
+    terms, _ = model.losses(output, batch, Progress(0, 0, 1, 1))
+    terms["diffusion"].backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for n, p in model.unet.named_parameters())
+    drawn = model.sample(torch.randn(4, SMALLEST["latent"], 1), torch.tensor([0, 1, 2, 0]), torch.ones(4, 2))
+    assert drawn.shape == (4, 1, SMALLEST["latent"])
+    assert torch.isfinite(drawn).all()
 
 
 def test_schedules_of_the_published_run():
