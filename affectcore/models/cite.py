@@ -28,6 +28,39 @@ BIBTEX: dict[str, str] = {
   year = {2019},
   doi = {10.18653/v1/P19-1656}
 }""",
+    "hazarika2020misa": """@inproceedings{hazarika2020misa,
+  title = {{MISA}: Modality-Invariant and -Specific Representations for Multimodal Sentiment Analysis},
+  author = {Hazarika, Devamanyu and Zimmermann, Roger and Poria, Soujanya},
+  booktitle = {Proceedings of the 28th ACM International Conference on Multimedia},
+  pages = {1122--1131},
+  year = {2020},
+  doi = {10.1145/3394171.3413678}
+}""",
+    "yu2021learning": """@inproceedings{yu2021learning,
+  title = {Learning Modality-Specific Representations with Self-Supervised Multi-Task Learning for Multimodal Sentiment
+           Analysis},
+  author = {Yu, Wenmeng and Xu, Hua and Yuan, Ziqi and Wu, Jiele},
+  booktitle = {Proceedings of the AAAI Conference on Artificial Intelligence},
+  volume = {35},
+  pages = {10790--10797},
+  year = {2021}
+}""",
+    "han2021improving": """@inproceedings{han2021improving,
+  title = {Improving Multimodal Fusion with Hierarchical Mutual Information Maximization for Multimodal Sentiment
+           Analysis},
+  author = {Han, Wei and Chen, Hui and Poria, Soujanya},
+  booktitle = {Proceedings of the 2021 Conference on Empirical Methods in Natural Language Processing},
+  pages = {9180--9192},
+  year = {2021}
+}""",
+    "wang2023tetfn": """@article{wang2023tetfn,
+  title = {{TETFN}: A text enhanced transformer fusion network for multimodal sentiment analysis},
+  author = {Wang, Di and Guo, Xutong and Tian, Yumin and Liu, Jinhui and He, LiHuo and Luo, Xuemei},
+  journal = {Pattern Recognition},
+  volume = {136},
+  year = {2023},
+  doi = {10.1016/j.patcog.2022.109259}
+}""",
     "affectdiff": """@misc{affectdiff,
   title = {Multimodal Emotion Recognition via Causal-Diffusion Bridge ({Affect-Diff})},
   author = {Sanjyal, Ankit},

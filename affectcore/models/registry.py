@@ -99,6 +99,9 @@ MODELS: dict[str, Entry] = {
         _baseline("tfn", "TFN", "outer product of all modalities' vectors", "zadeh2017tensor"),
         _baseline("lmf", "LMF", "outer product read by a weight tensor of low rank", "liu2018efficient"),
         _baseline("mult", "MulT", "every modality attends to every other, step by step", "tsai2019multimodal"),
+        _baseline("misa", "MISA", "one space shared by all modalities, one of its own for each", "hazarika2020misa"),
+        _baseline("self_mm", "SelfMM", "late fusion and a task per modality whose labels it makes", "yu2021learning"),
+        _baseline("mmim", "MMIM", "mutual information of modalities and their fusion kept high", "han2021improving"),
         # incomplete and noisy input
         # several labels
         # language bias

@@ -1,8 +1,8 @@
 """Golden numbers on weights and inputs by formula (`golden`).
 
-author: printed by the published code (thuiar/MMSA, commit a94e65d, its TFN, LMF and MULT on the same weights, float64,
-torch 2.13); its MULT takes the softmax in float32, hence the wider tolerance. affect_diff: by the public code of
-April 2026, whose inputs were padded to the longest modality. clean: printed by this code when it was
+author: printed by the published code (thuiar/MMSA, commit a94e65d, on the same weights, float64, torch 2.13); its MULT
+takes the softmax in float32, hence the wider tolerance. affect_diff: by the public code of April 2026, whose inputs
+were padded to the longest modality. clean: printed by this code when it was
 written, to notice any change.
 """
 
@@ -19,6 +19,9 @@ PUBLISHED = {
     "lmf": ([0.32293676284, 0.330901923095, 0.329989053542], 1e-11),
     "mult": ([0.391897804173, -0.811545188191, 0.142469315657], 2e-7),
     "affect_diff": ([-0.356302012297, -0.356302029527, -0.356302020395], 1e-11),
+    "misa": ([1.527151225548, 1.547202995025, 1.492914801155], 1e-11),
+    "self_mm": ([0.16713288908, 0.163897891, -0.082299566509], 1e-11),
+    "mmim": ([0.778579474115, 0.770834533204, 0.610497845252], 1e-11),
 }
 CLEAN = {
     "mlp": [1.928129725134, 1.393455387114, 2.40911846336],
@@ -27,6 +30,9 @@ CLEAN = {
     "lmf": [0.330641853215, 0.331103137193, 0.327740088219],
     "mult": [-0.104863848577, 0.602172698534, -1.324108349322],
     "affect_diff": [0.502284963722, 0.502284823636, 0.502285671904],
+    "misa": [1.524180619802, 1.549689567219, 1.492914801155],
+    "self_mm": [0.147725841082, 0.16228408295, -0.082299566509],
+    "mmim": [0.71163992364, 0.807611334635, 0.610497845252],
 }
 
 

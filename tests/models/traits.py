@@ -7,13 +7,15 @@ from typing import Any
 @dataclass(frozen=True)
 class Traits:
     """small: settings that make the grid fast. golden: settings for the golden numbers. padded: presets that read the
-    padding, as published code does. unread: preset -> prefixes of parameters that the published code has and never
-    reads. company: presets in which a sample's prediction depends on the other samples of its batch.
+    padding, as published code does. gaps: presets that know lengths, not which steps within them are
+    missing. unread: preset -> prefixes of parameters that the published code has and never reads. company: presets in
+    which a sample's prediction depends on the other samples of its batch.
     """
 
     small: dict[str, Any] = field(default_factory=dict)
     golden: dict[str, Any] = field(default_factory=dict)
     padded: tuple[str, ...] = ()
+    gaps: tuple[str, ...] = ()
     unread: dict[str, tuple[str, ...]] = field(default_factory=dict)
     company: tuple[str, ...] = ()
 
@@ -40,6 +42,30 @@ TRAITS: dict[str, Traits] = {
         {"width": 8, "heads": 2, "layers": 2, "memory_layers": 2, "kernel": 3},
         golden={"width": 8, "heads": 2, "layers": 3, "memory_layers": 3, "kernel": 3},
         padded=("author",),
+    ),
+    "misa": Traits(
+        {"width": 8, "feedforward": 16},
+        golden={"width": 8, "feedforward": 16},
+        gaps=("author",),
+        unread={"author": ("spare",)},
+    ),
+    "self_mm": Traits(
+        {
+            "audio_hidden": 4,
+            "vision_hidden": 5,
+            "other_hidden": 4,
+            "fusion_features": 8,
+            "text_features": 6,
+            "rows": 24,
+            "first_epoch": 0,  # heads of a regression learn only once labels differ
+        },
+        golden={"audio_hidden": 4, "vision_hidden": 5, "fusion_features": 8, "text_features": 6, "rows": 3},
+        gaps=("author",),
+    ),
+    "mmim": Traits(
+        {"hidden": 4, "vector": 4, "fused": 8, "memory": 8},
+        golden={"hidden": 4, "vector": 4, "fused": 8},
+        gaps=("author",),
     ),
     "affect_diff": Traits(
         {

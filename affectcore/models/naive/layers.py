@@ -47,3 +47,57 @@ class NaiveEncoders(nn.Module):
                 h = F.relu(layer(h))
             vectors.append(h)
         return [torch.cat([v.new_ones(len(v), 1), v], 1) for v in vectors]  # each (B, H_m + 1)
+
+
+class NaiveHead(nn.Module):
+    """Copy of a head of Self-MM or TETFN: features and output of its three layers."""
+
+    def __init__(self, head: Any) -> None:
+        super().__init__()
+        self.first, self.second, self.last = linear(head.first), linear(head.second), linear(head.last)
+        self.drop = nn.Dropout(head.p)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = F.relu(self.first(self.drop(x)))
+        return h, self.last(F.relu(self.second(h)))
+
+
+class NaiveLabels:
+    """Labels of each modality as published: maps over all training samples, means over all of them after every step."""
+
+    def __init__(self, labels: Any, rows: int) -> None:
+        self.maps = [torch.zeros(rows, n) for n in labels.sizes]
+        self.labels = [torch.zeros(rows) for _ in labels.sizes]
+        self.centres = [[torch.zeros(n), torch.zeros(n)] for n in labels.sizes]
+        self.bound, self.epoch, self.first = labels.bound, 0, labels.first
+        self.started = False
+
+    def losses(self, outputs: list[Tensor], batch: Batch) -> Tensor:
+        """Return the sum of the heads' losses; outputs: of the fused head, then of each modality's."""
+        index = batch.index
+        if not self.started:  # the published code initialises all labels before the first epoch
+            for y in self.labels:
+                y[index] = batch.target
+        total = torch.zeros(())
+        for k, out in enumerate(outputs):
+            own = self.labels[k][index]
+            weight = torch.ones_like(own) if k == 0 else torch.tanh((own - self.labels[0][index]).abs())
+            total = total + (weight * (out.view(-1) - own).abs()).mean()
+        return total
+
+    @torch.no_grad()
+    def update(self, features: list[Tensor], index: Tensor) -> None:
+        if self.epoch >= self.first:
+            deltas = []
+            for f, (plus, minus) in zip(features, self.centres):
+                near, far = torch.norm(f - plus, dim=-1), torch.norm(f - minus, dim=-1)
+                deltas.append((far - near) / (near + 1e-8))
+            y, n = self.labels[0][index], self.epoch + 1
+            for k in range(1, len(features)):
+                alpha = deltas[k] / (deltas[0] + 1e-8)
+                new = (0.5 * alpha * y + 0.5 * (y + deltas[k] - deltas[0])).clamp(-self.bound, self.bound)
+                self.labels[k][index] = (n - 1) / (n + 1) * self.labels[k][index] + 2 / (n + 1) * new
+        for k, f in enumerate(features):
+            self.maps[k][index] = f
+            sides = self.labels[k] > 0, self.labels[k] < 0
+            self.centres[k] = [self.maps[k][s].mean(0) for s in sides]
