@@ -1,11 +1,12 @@
 """What ten seeds cost against one: stacked, and in processes. Ratios come from interleaved rounds of one run.
 
     OMP_NUM_THREADS=1 python benchmarks/seeds.py --models mlp lmf --seeds 10 --json seeds.json
-    ... --table      also rewrites affectcore/training/seeds.json, from which `choose` reads
+    ... --table      also enters them in affectcore/training/seeds.json, from which `choose` reads
 
 Each model is measured in a process of its own whose allocator keeps freed memory (three MALLOC_ variables of glibc, see
 affectcore/training/stack.py; --plain-malloc leaves them unset), memory in further processes, one a way. On a CPU the
-cost is CPU time, which a loaded machine does not distort; on CUDA it is wall time. Data are random, of the shape asked.
+cost is CPU time, which a loaded machine does not distort; on CUDA it is wall time. Data are random, of the shape asked,
+for the task of the model's published shape. Rows of other models keep their place in the table.
 """
 
 import argparse
@@ -26,16 +27,22 @@ def setting(a: argparse.Namespace) -> tuple[Any, Any, Any]:
     """Return build, data and recipe of a measurement."""
     import numpy as np
 
-    from affectcore.data.schema import AffectData, Task
+    from affectcore.data.schema import AffectData
     from affectcore.models import registry
     from affectcore.models.contract import Shape
+    from affectcore.models.shapes import SHAPES
     from affectcore.training.recipe import Recipe
 
-    n = a.batch * a.steps + 2
-    draw = np.random.default_rng(0).normal
-    features = {m: draw(size=(n, a.length, d)) for m, d in zip(("text", "audio", "vision"), a.dims)}
+    n, task = a.batch * a.steps + 2, SHAPES[registry.entry(a.models[0]).shape].task
+    g = np.random.default_rng(0)
+    features = {m: g.normal(size=(n, a.length, d)) for m, d in zip(("text", "audio", "vision"), a.dims)}
+    targets = {
+        "regression": np.clip(g.normal(size=n), task.low, task.high),
+        "single_label": g.integers(task.outputs, size=n),
+        "multi_label": (g.random((n, task.outputs)) < 0.3).astype(np.float32),
+    }
     splits = {"train": np.arange(n - 2), "valid": np.array([n - 2]), "test": np.array([n - 1])}
-    data = AffectData("random", Task("regression", ("y",)), features, np.clip(draw(size=n), -3, 3), splits)
+    data = AffectData("random", task, features, targets[task.kind], splits)
     recipe = Recipe(epochs=2, patience=None, batch_size=a.batch, selection="fixed_epoch")
     return partial(registry.build, a.models[0], Shape.of(data)), data, recipe
 
@@ -105,9 +112,18 @@ def row(a: argparse.Namespace, model: str) -> dict[str, Any]:
     }
 
 
+def enter(path: Path, measured: dict[str, Any], found: dict[str, Any]) -> None:
+    """Write the row into a table in place of the model's and device's older one; other sizes begin a new table."""
+    old = json.loads(path.read_text()) if path.exists() else {}
+    rows = old["rows"] if old.get("measured") == measured else []
+    same = [(r["model"], r["device"]) == (found["model"], found["device"]) for r in rows]
+    rows = [r for r, s in zip(rows, same) if not s] + [found]
+    path.write_text(json.dumps({"measured": measured, "rows": rows}, indent=1) + "\n")
+
+
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--models", nargs="+", default=["mlp", "late_fusion", "tfn", "lmf", "mult"], help="registry names")
+    p.add_argument("--models", nargs="+", help="registry names, default all with gradients")
     p.add_argument("--seeds", type=int, default=10)
     p.add_argument("--jobs", type=int, default=2, help="processes")
     p.add_argument("--batch", type=int, default=32)
@@ -118,7 +134,7 @@ def main() -> None:
     p.add_argument("--device", default="cpu")
     p.add_argument("--plain-malloc", action="store_true")
     p.add_argument("--json", type=Path, help="write the rows there")
-    p.add_argument("--table", action="store_true", help="rewrite the table that `choose` reads")
+    p.add_argument("--table", action="store_true", help="enter the rows in the table that `choose` reads")
     p.add_argument("--child", help=argparse.SUPPRESS)
     a = p.parse_args()
     if a.child:
@@ -126,14 +142,15 @@ def main() -> None:
         return
     import torch
 
-    rows = []
-    for model in a.models:
-        rows.append(row(a, model))
-        print({k: round(v, 3) if isinstance(v, float) else v for k, v in rows[-1].items()}, flush=True)
+    from affectcore.models import registry
+
     sizes = {k: getattr(a, k) for k in ("batch", "steps", "length", "dims", "rounds", "plain_malloc")}
-    text = json.dumps({"measured": {"torch": torch.__version__, **sizes}, "rows": rows}, indent=1) + "\n"
-    for path in ([a.json] if a.json else []) + ([TABLE] if a.table else []):
-        path.write_text(text)
+    measured = {"torch": torch.__version__, **sizes}
+    for model in a.models or [e.name for e in registry.MODELS.values() if e.kind == "gradient"]:
+        found = row(a, model)
+        print({k: round(v, 3) if isinstance(v, float) else v for k, v in found.items()}, flush=True)
+        for path in ([a.json] if a.json else []) + ([TABLE] if a.table else []):
+            enter(path, measured, found)
 
 
 if __name__ == "__main__":
