@@ -68,4 +68,13 @@ BIBTEX: dict[str, str] = {
   howpublished = {arXiv:2605.08252},
   url = {https://arxiv.org/abs/2605.08252}
 }""",
+    "lddu": """@misc{lddu,
+  title = {Latent Distribution Decoupling: A Probabilistic Framework for Uncertainty-Aware Multimodal Emotion
+           Recognition},
+  author = {Huang, Jingwang and Zhong, Jiang and Lei, Qin and Gao, Jinpeng and Yang, Yuming and Wang, Sirui and
+            Li, Peiguang and Wei, Kaiwen},
+  year = {2025},
+  howpublished = {Findings of ACL 2025; arXiv:2502.13954},
+  url = {https://arxiv.org/abs/2502.13954}
+}""",
 }

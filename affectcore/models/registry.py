@@ -90,6 +90,13 @@ MODELS: dict[str, Entry] = {
             "affectdiff",
             shape="mosei_classes",
         ),
+        _paper(
+            "lddu",
+            "LDDU",
+            "a latent distribution per modality and label, mean and spread both classify, contrast with a queue",
+            "lddu",
+            shape="mosei_emotions",
+        ),
         # floors
         _baseline("constant", "Constant", "best prediction without features: median or class shares", kind="estimator"),
         _baseline("linear", "Linear", "logistic or ridge regression on pooled features", kind="estimator"),

@@ -39,10 +39,13 @@ def make(size: str, kind: Kind = "regression", n: int = 24, seed: int = 0) -> Af
 
 
 def spoil(batch: Batch, value: float, padding_only: bool = False) -> Batch:
-    """Return the batch with `value` wherever nothing is observed, or in the padding alone."""
+    """Return the batch with `value` and more wherever nothing is observed, or in the padding alone.
+
+    The features of a step differ, since a norm over features maps equal ones to those of the zero vector.
+    """
     hidden = {m: ~(batch.valid(m) if padding_only else batch.observed[m]) for m in batch.modalities}
     x = {
-        m: torch.where(hidden[m].unsqueeze(-1), torch.tensor(value, dtype=v.dtype), v)
+        m: torch.where(hidden[m].unsqueeze(-1), value + torch.arange(v.shape[-1], dtype=v.dtype), v)
         for m, v in batch.features.items()
     }
     return Batch(x, batch.lengths, batch.observed, batch.target, batch.index, batch.group)

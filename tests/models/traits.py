@@ -81,6 +81,22 @@ TRAITS: dict[str, Traits] = {
         padded=("author", "paper"),
         unread={"author": ("gate.network",)},
     ),
+    "lddu": Traits(
+        {
+            "width": 16,
+            "heads": 4,
+            "layers": 2,  # in one, of a single step, too much cannot move
+            "feedforward": 16,
+            "positions": 16,
+            "latent": 8,
+            "head_width": 8,
+            "queue": 96,
+            "history_rows": 24,
+            "dropout": 0.1,
+        },
+        golden={"width": 16, "heads": 4, "layers": 2, "feedforward": 12, "positions": 9, "latent": 6, "head_width": 5},
+        padded=("author", "paper", "early_variant"),
+    ),
 }
 
 

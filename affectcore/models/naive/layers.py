@@ -1,5 +1,6 @@
-"""What several naive twins share: copies of layers, and the published encoders of TFN and LMF."""
+"""What several naive twins share: copies of layers, the published encoders of TFN and LMF, BERT-like encoders."""
 
+import math
 from typing import Any, cast
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from affectcore.data.schema import Batch
 from affectcore.models.baselines.encoders import Encoders, PooledEncoder, SequenceEncoder
+from affectcore.nn.transformer import PostNormLayer, Transformer
 
 
 def linear(layer: Any) -> nn.Linear:
@@ -101,3 +103,55 @@ class NaiveLabels:
             self.maps[k][index] = f
             sides = self.labels[k] > 0, self.labels[k] < 0
             self.centres[k] = [self.maps[k][s].mean(0) for s in sides]
+
+
+class NaiveLayer(nn.Module):
+    """A post-norm layer with three projections, scores and mask written out, as in published BERT-like encoders."""
+
+    def __init__(self, layer: PostNormLayer, p: float, p_attention: float) -> None:
+        super().__init__()
+        a = layer.attention
+        self.heads, self.p, self.p_attention = a.heads, p, p_attention
+        self.projections = nn.ModuleList(nn.Linear(a.features, a.features) for _ in range(3))
+        with torch.no_grad():
+            for f, w, b in zip(self.projections, a.in_proj_weight.chunk(3), a.in_proj_bias.chunk(3)):
+                cast(nn.Linear, f).weight.copy_(w)
+                cast(nn.Linear, f).bias.copy_(b)
+        self.out, self.up, self.down = linear(a.out_proj), linear(layer.up), linear(layer.down)
+        self.norms = nn.ModuleList(_norm(x) for x in (layer.norm_attention, layer.norm_network))
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        q, k, v = (f(x).unflatten(-1, (self.heads, -1)).permute(0, 2, 1, 3) for f in self.projections)
+        scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]) + mask
+        weights = F.dropout(scores.softmax(-1), self.p_attention, self.training)
+        mixed = (weights @ v).permute(0, 2, 1, 3).contiguous().flatten(2)
+        x = self.norms[0](F.dropout(self.out(mixed), self.p, self.training) + x)
+        h = self.up(x)
+        h = h * 0.5 * (1 + torch.erf(h / math.sqrt(2)))
+        out: Tensor = self.norms[1](F.dropout(self.down(h), self.p, self.training) + x)
+        return out
+
+
+class NaiveTransformer(nn.Module):
+    """Linear map, learned positions, norm and layers; nothing is masked."""
+
+    def __init__(self, encoder: Transformer, p: float, p_attention: float) -> None:
+        super().__init__()
+        self.embed, self.norm, self.p = linear(encoder.embed), _norm(encoder.norm), p
+        self.positions = nn.Embedding(*encoder.positions.shape)
+        self.positions.load_state_dict({"weight": encoder.positions})
+        self.layers = nn.ModuleList(NaiveLayer(x, p, p_attention) for x in cast(list[PostNormLayer], encoder.layers))
+
+    def forward(self, x: Tensor) -> Tensor:
+        places = torch.arange(x.shape[1]).unsqueeze(0).expand(len(x), -1)
+        x = F.dropout(self.norm(self.embed(x) + self.positions(places)), self.p, self.training)
+        mask = x.new_zeros(len(x), 1, 1, x.shape[1])
+        for layer in self.layers:
+            x = layer(x, mask)
+        return x
+
+
+def _norm(layer: nn.LayerNorm) -> nn.LayerNorm:
+    out = nn.LayerNorm(layer.normalized_shape, layer.eps)
+    out.load_state_dict(layer.state_dict())
+    return out
