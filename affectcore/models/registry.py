@@ -109,6 +109,7 @@ MODELS: dict[str, Entry] = {
         _baseline("misa", "MISA", "one space shared by all modalities, one of its own for each", "hazarika2020misa"),
         _baseline("self_mm", "SelfMM", "late fusion and a task per modality whose labels it makes", "yu2021learning"),
         _baseline("mmim", "MMIM", "mutual information of modalities and their fusion kept high", "han2021improving"),
+        _baseline("tetfn", "TETFN", "MulT whose other modalities meet by way of the text", "wang2023tetfn"),
         # incomplete and noisy input
         # several labels
         # language bias

@@ -1,9 +1,8 @@
 """Golden numbers on weights and inputs by formula (`golden`).
 
 author: printed by the published code (thuiar/MMSA, commit a94e65d, on the same weights, float64, torch 2.13); its MULT
-takes the softmax in float32, hence the wider tolerance. affect_diff: by the public code of April 2026, whose inputs
-were padded to the longest modality. clean: printed by this code when it was
-written, to notice any change.
+and TETFN take the softmax in float32, hence the wider tolerance. affect_diff: by the public code of April 2026, whose
+inputs were padded to the longest modality. clean: printed by this code when it was written, to notice any change.
 """
 
 import pytest
@@ -22,6 +21,7 @@ PUBLISHED = {
     "misa": ([1.527151225548, 1.547202995025, 1.492914801155], 1e-11),
     "self_mm": ([0.16713288908, 0.163897891, -0.082299566509], 1e-11),
     "mmim": ([0.778579474115, 0.770834533204, 0.610497845252], 1e-11),
+    "tetfn": ([0.12501098183, 0.237908984829, 0.113628913611], 2e-7),
 }
 CLEAN = {
     "mlp": [1.928129725134, 1.393455387114, 2.40911846336],
@@ -34,6 +34,7 @@ CLEAN = {
     "misa": [1.524180619802, 1.549689567219, 1.492914801155],
     "self_mm": [0.147725841082, 0.16228408295, -0.082299566509],
     "mmim": [0.71163992364, 0.807611334635, 0.610497845252],
+    "tetfn": [0.057226504669, 0.314661072446, 0.156722260606],
 }
 
 

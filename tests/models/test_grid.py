@@ -164,7 +164,15 @@ def test_stacked_seeds_equal_single_ones_and_the_loop_trains(name, preset, size)
 
 @pytest.mark.parametrize(
     ("name", "published"),
-    [("tfn", 9.50e6), ("lmf", 0.51e6), ("mult", 2.57e6), ("misa", 1.14e6), ("self_mm", 0.16e6), ("mmim", 0.28e6)],
+    [
+        ("tfn", 9.50e6),
+        ("lmf", 0.51e6),
+        ("mult", 2.57e6),
+        ("misa", 1.14e6),
+        ("self_mm", 0.16e6),
+        ("mmim", 0.28e6),
+        ("tetfn", 1.25e6),
+    ],
 )
 def test_parameters_match_the_published_code_at_its_mosi_configuration(name, published):
     assert registry.parameters(name, "author") == pytest.approx(published, rel=0.02)
@@ -179,6 +187,7 @@ def test_exact_parameters_of_the_published_code():
     assert registry.parameters("misa", "author") == 1_138_033
     assert registry.parameters("self_mm", "author") == 159_332
     assert registry.parameters("mmim", "author") == 281_673
+    assert registry.parameters("tetfn", "author") == 1_254_224
 
 
 @pytest.mark.parametrize("name", registry.MODELS)
