@@ -45,7 +45,7 @@ logarithms at -100; the queue is written after the step.
 
 On the same weights and batches (published shape, 9 batches of 8 through a queue of 8,192, no drop-out) `author` and the
 published code differ in float64 by at most 3e-10 in probabilities (it takes input norms in float32), 2e-12 in the
-calibration loss, 8e-12 in the contrastive loss and 6e-12 in the gradients compared (text's input norm, log variances of text).
+calibration loss, 8e-12 in the contrastive loss, 6e-12 in the gradients compared (text's input norm and log variances).
 Parameters of `author` at the published shape: 5,492,519, with what is left out 6,086,707.
 What saves time and changes no value: the queue's block of the contrastive loss (`affectcore.nn.contrastive`), labels
 that attend once for the whole batch, per-label heads as one batched product.
