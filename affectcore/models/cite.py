@@ -77,4 +77,12 @@ BIBTEX: dict[str, str] = {
   howpublished = {Findings of ACL 2025; arXiv:2502.13954},
   url = {https://arxiv.org/abs/2502.13954}
 }""",
+    "cmir": """@misc{cmir,
+  title = {Learning Invariant Modality Representation for Robust Multimodal Learning from a Causal Inference
+           Perspective},
+  author = {Mai, Sijie and Han, Shiqin},
+  year = {2026},
+  howpublished = {ACL 2026, pages 45698--45721; arXiv:2604.18460},
+  url = {https://arxiv.org/abs/2604.18460}
+}""",
 }

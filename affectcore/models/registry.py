@@ -97,6 +97,13 @@ MODELS: dict[str, Entry] = {
             "lddu",
             shape="mosei_emotions",
         ),
+        _paper(
+            "cmir",
+            "CmIR",
+            "codes alike in all environments, decorrelated from a rest and, with it, rebuilding the input",
+            "cmir",
+            shape="mosi_mag",
+        ),
         # floors
         _baseline("constant", "Constant", "best prediction without features: median or class shares", kind="estimator"),
         _baseline("linear", "Linear", "logistic or ridge regression on pooled features", kind="estimator"),

@@ -17,6 +17,7 @@ def _shape(dims: tuple[int, ...], steps: tuple[int, ...], task: Task = SENTIMENT
 
 SHAPES: dict[str, Shape] = {
     "mosi": _shape((768, 5, 20), (50, 50, 50)),  # MMSA's aligned CMU-MOSI
+    "mosi_mag": _shape((768, 74, 47), (50, 50, 50)),  # MAG-BERT's CMU-MOSI, of CmIR, C-MIB, ITHP
     "mosi_unaligned": _shape((768, 5, 20), (50, 500, 375)),  # MMSA's unaligned CMU-MOSI
     "mosei_classes": _shape((300, 74, 35), (50, 50, 50), Task("single_label", EMOTIONS)),  # Affect-Diff, GloVe
     "mosei": _shape((768, 74, 35), (50, 50, 50)),  # MMSA's aligned CMU-MOSEI

@@ -125,6 +125,11 @@ TRAITS: dict[str, Traits] = {
         golden={"width": 16, "heads": 4, "layers": 2, "feedforward": 12, "positions": 9, "latent": 6, "head_width": 5},
         padded=("author", "paper", "early_variant"),
     ),
+    "cmir": Traits(
+        {"width": 10, "hidden": 12, "heads": 2, "layers": 1, "count": 2},
+        golden={"width": 8, "hidden": 10, "heads": 2, "layers": 2},
+        padded=("paper",),
+    ),
 }
 
 

@@ -1,5 +1,7 @@
 """Naive twins: author presets in the published order of operations, with torch's own layers. One module a model.
 
+Where no code was published the twin is that of the paper preset, in the order of the paper's equations.
+
 They are the oracle of the fast forms (equal outputs and losses on the same weights, tested) and the yardstick of
 `affectcore.training.bench`. Nobody trains them: drop-out draws from torch's global generator.
 
