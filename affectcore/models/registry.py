@@ -118,9 +118,16 @@ MODELS: dict[str, Entry] = {
         _baseline("mmim", "MMIM", "mutual information of modalities and their fusion kept high", "han2021improving"),
         _baseline("tetfn", "TETFN", "MulT whose other modalities meet by way of the text", "wang2023tetfn"),
         # incomplete and noisy input
+        _baseline(
+            "ridge_recovery",
+            "RidgeRecovery",
+            "missing modalities by ridge regression from those present, then a linear model",
+            kind="estimator",
+        ),
         # several labels
         # language bias
         # wrappers: an objective, a loss or an ensemble over any other model
+        _baseline("modality_dropout", "ModalityDropout", "any model, trained with modalities hidden at random"),
     )
 }
 
