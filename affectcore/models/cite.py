@@ -61,6 +61,34 @@ BIBTEX: dict[str, str] = {
   year = {2023},
   doi = {10.1016/j.patcog.2022.109259}
 }""",
+    "zhao2021missing": """@inproceedings{zhao2021missing,
+  title = {Missing Modality Imagination Network for Emotion Recognition with Uncertain Missing Modalities},
+  author = {Zhao, Jinming and Li, Ruichen and Jin, Qin},
+  booktitle = {Proceedings of the 59th Annual Meeting of the Association for Computational Linguistics and the 11th
+               International Joint Conference on Natural Language Processing (Volume 1: Long Papers)},
+  pages = {2608--2618},
+  year = {2021},
+  doi = {10.18653/v1/2021.acl-long.203}
+}""",
+    "lian2023gcnet": """@article{lian2023gcnet,
+  title = {{GCNet}: Graph Completion Network for Incomplete Multimodal Learning in Conversation},
+  author = {Lian, Zheng and Chen, Lan and Sun, Licai and Liu, Bin and Tao, Jianhua},
+  journal = {IEEE Transactions on Pattern Analysis and Machine Intelligence},
+  volume = {45},
+  number = {7},
+  pages = {8419--8432},
+  year = {2023},
+  url = {https://arxiv.org/abs/2203.02177}
+}""",
+    "pham2019found": """@inproceedings{pham2019found,
+  title = {Found in Translation: Learning Robust Joint Representations by Cyclic Translations Between Modalities},
+  author = {Pham, Hai and Liang, Paul Pu and Manzini, Thomas and Morency, Louis-Philippe and
+            P{\\'o}czos, Barnab{\\'a}s},
+  booktitle = {Proceedings of the AAAI Conference on Artificial Intelligence},
+  volume = {33},
+  year = {2019},
+  url = {https://arxiv.org/abs/1812.07809}
+}""",
     "affectdiff": """@misc{affectdiff,
   title = {Multimodal Emotion Recognition via Causal-Diffusion Bridge ({Affect-Diff})},
   author = {Sanjyal, Ankit},

@@ -119,6 +119,20 @@ MODELS: dict[str, Entry] = {
         _baseline("tetfn", "TETFN", "MulT whose other modalities meet by way of the text", "wang2023tetfn"),
         # incomplete and noisy input
         _baseline(
+            "mmin",
+            "MMIN",
+            "imagines the embeddings of missing modalities by a cascade of residual autoencoders",
+            "zhao2021missing",
+            shape="mosi_utterances",
+        ),
+        _baseline(
+            "gcnet",
+            "GCNet",
+            "completes utterances from their neighbours over a temporal and a speaker graph",
+            "lian2023gcnet",
+            shape="mosi_videos",
+        ),
+        _baseline(
             "ridge_recovery",
             "RidgeRecovery",
             "missing modalities by ridge regression from those present, then a linear model",

@@ -19,6 +19,9 @@ SHAPES: dict[str, Shape] = {
     "mosi": _shape((768, 5, 20), (50, 50, 50)),  # MMSA's aligned CMU-MOSI
     "mosi_mag": _shape((768, 74, 47), (50, 50, 50)),  # MAG-BERT's CMU-MOSI, of CmIR, C-MIB, ITHP
     "mosi_unaligned": _shape((768, 5, 20), (50, 500, 375)),  # MMSA's unaligned CMU-MOSI
+    # GCNet's features of CMU-MOSI (DeBERTa, wav2vec, MA-Net): a row is an utterance, or a video of up to 63 utterances
+    "mosi_utterances": _shape((1024, 512, 1024), (1, 1, 1)),
+    "mosi_videos": _shape((1024, 512, 1024), (63, 63, 63)),
     "mosei_classes": _shape((300, 74, 35), (50, 50, 50), Task("single_label", EMOTIONS)),  # Affect-Diff, GloVe
     "mosei": _shape((768, 74, 35), (50, 50, 50)),  # MMSA's aligned CMU-MOSEI
     "mosei_emotions": _shape((768, 74, 35), (50, 50, 50), Task("multi_label", EMOTIONS)),  # LDDU's logged run

@@ -2,7 +2,8 @@
 
 author: printed by the published code (thuiar/MMSA, commit a94e65d, on the same weights, float64, torch 2.13); its MULT
 and TETFN take the softmax in float32, hence the wider tolerance. affect_diff: by the public code of April 2026, whose
-inputs were padded to the longest modality. clean: printed by this code when it was written, to notice any change.
+inputs were padded to the longest modality. gcnet, mmin: by zeroQiaoba/GCNet, commit 8cce4a0. clean: printed by this
+code when it was written, to notice any change.
 """
 
 import pytest
@@ -17,6 +18,8 @@ PUBLISHED = {
     "tfn": ([0.776594535883, 0.776602563497, 0.776459365782], 1e-11),
     "lmf": ([0.32293676284, 0.330901923095, 0.329989053542], 1e-11),
     "mult": ([0.391897804173, -0.811545188191, 0.142469315657], 2e-7),
+    "gcnet": ([0.223280780557, 0.171523467308, -0.130148046078], 1e-11),
+    "mmin": ([-0.121442085638, -0.11591571736, -0.143645459383], 1e-11),
     "affect_diff": ([-0.356302012297, -0.356302029527, -0.356302020395], 1e-11),
     "misa": ([1.527151225548, 1.547202995025, 1.492914801155], 1e-11),
     "self_mm": ([0.16713288908, 0.163897891, -0.082299566509], 1e-11),
@@ -30,6 +33,9 @@ CLEAN = {
     "lmf": [0.330641853215, 0.331103137193, 0.327740088219],
     "mult": [-0.104863848577, 0.602172698534, -1.324108349322],
     "lddu": [0.138393436278, 0.138754740986, 0.139256170024],
+    "gcnet": [-0.021096556721, -0.023598533993, 0.012058596471],
+    "mmin": [-0.121442085638, -0.11591571736, -0.143645459383],
+    "modality_dropout": [1.928129725134, 1.393455387114, 2.40911846336],  # its backbone is the mlp above
     "affect_diff": [0.502284963722, 0.502284823636, 0.502285671904],
     "misa": [1.524180619802, 1.549689567219, 1.492914801155],
     "self_mm": [0.147725841082, 0.16228408295, -0.082299566509],

@@ -75,6 +75,10 @@ def test_three_steps_leave_everything_finite(name, preset, size, kind):
         with torch.no_grad():
             model.remember(memo)
     moved = [k for k, p in model.named_parameters() if k in before and not torch.equal(p, before[k])]
+    if max(data.steps.values()) == 1:
+        idle = [k for k in before if any(part in k for part in traits(name).one_step)]
+        assert not set(idle) & set(moved)
+        before = {k: v for k, v in before.items() if k not in idle}
     assert len(moved) >= 0.9 * len(before), sorted(set(before) - set(moved))
 
 

@@ -9,7 +9,8 @@ class Traits:
     """small: settings that make the grid fast. golden: settings for the golden numbers. padded: presets that read the
     padding, as published code does. gaps: presets that know lengths, not which steps within them are
     missing. unread: preset -> prefixes of parameters that the published code has and never reads. company: presets in
-    which a sample's prediction depends on the other samples of its batch.
+    which a sample's prediction depends on the other samples of its batch. one_step: parts of the names of parameters
+    that act between steps, whose gradient is zero where all sequences have one step.
     """
 
     small: dict[str, Any] = field(default_factory=dict)
@@ -18,6 +19,7 @@ class Traits:
     gaps: tuple[str, ...] = ()
     unread: dict[str, tuple[str, ...]] = field(default_factory=dict)
     company: tuple[str, ...] = ()
+    one_step: tuple[str, ...] = ()
 
 
 TRAITS: dict[str, Traits] = {
@@ -94,6 +96,24 @@ TRAITS: dict[str, Traits] = {
             "rows": 3,
         },
         padded=("author",),
+    ),
+    "gcnet": Traits(
+        {"hidden": 8},
+        golden={"hidden": 6},
+        padded=("author",),
+        unread={"author": ("unread_gru",)},
+        one_step=("weight_hh", ".query."),
+    ),
+    "mmin": Traits(
+        {
+            "embedding": 8,
+            "hidden": (12,),
+            "cascade": (10, 6),
+            "blocks": 2,
+            "teacher_share": 0.0,
+            "small_init": False,  # so many layers of such weights leave predictions without visible differences
+        },
+        golden={"embedding": 4, "hidden": (5, 6), "cascade": (6, 4), "blocks": 3},
     ),
     "affect_diff": Traits(
         {
