@@ -79,6 +79,11 @@ def _baseline(
     return Entry(name, kind, f"affectcore.models.baselines.{name}:{cls}", summary, references, shape)
 
 
+def _lite(name: str, cls: str, summary: str) -> Entry:
+    location = f"affectcore.models.baselines.lite:{cls}"
+    return Entry(f"lite_{name}", "gradient", location, summary, ("affectdiff",), "mosei_classes")
+
+
 MODELS: dict[str, Entry] = {
     e.name: e
     for e in (
@@ -117,6 +122,11 @@ MODELS: dict[str, Entry] = {
         _baseline("self_mm", "SelfMM", "late fusion and a task per modality whose labels it makes", "yu2021learning"),
         _baseline("mmim", "MMIM", "mutual information of modalities and their fusion kept high", "han2021improving"),
         _baseline("tetfn", "TETFN", "MulT whose other modalities meet by way of the text", "wang2023tetfn"),
+        _lite("tfn", "LiteTFN", "TFN as run by Affect-Diff: product of pooled vectors of 16"),
+        _lite("mult", "LiteMulT", "MulT as run by Affect-Diff: one layer of attention for every pair"),
+        _lite("misa", "LiteMISA", "MISA as run by Affect-Diff: shared and private codes of pooled features"),
+        _lite("mmim", "LiteMMIM", "MMIM as run by Affect-Diff: fusion contrasted with every modality"),
+        _lite("tetfn", "LiteTETFN", "TETFN as run by Affect-Diff: convolutions, attention to text and to all"),
         # incomplete and noisy input
         _baseline(
             "mmin",
