@@ -11,10 +11,6 @@ class Traits:
     missing. unread: preset -> prefixes of parameters that the published code has and never reads. company: presets in
     which a sample's prediction depends on the other samples of its batch. one_step: parts of the names of parameters
     that act between steps, whose gradient is zero where all sequences have one step.
-    padding, as published code does. gaps: presets that know lengths, not which steps within them are missing. unread:
-    preset -> prefixes of parameters that the published code has and never reads. company: presets in which a sample's
-    prediction depends on the other samples of its batch. one_step: prefixes of parameters that cannot learn from
-    sequences of one step, such as queries to a single key.
     """
 
     small: dict[str, Any] = field(default_factory=dict)
@@ -124,7 +120,7 @@ TRAITS: dict[str, Traits] = {
             {"width": 16, "small": 4},
             golden={"width": 16, "small": 4},
             padded=("author",),
-            one_step=("cross.0.query", "cross.1.query") if name == "mult" else (),
+            one_step=(".query.",) if name == "mult" else (),
         )
         for name in ("tfn", "mult", "misa", "mmim", "tetfn")
     },
