@@ -89,6 +89,44 @@ BIBTEX: dict[str, str] = {
   year = {2019},
   url = {https://arxiv.org/abs/1812.07809}
 }""",
+    "yuan2021transformer": """@inproceedings{yuan2021transformer,
+  title = {Transformer-based Feature Reconstruction Network for Robust Multimodal Sentiment Analysis},
+  author = {Yuan, Ziqi and Li, Wei and Xu, Hua and Yu, Wenmeng},
+  booktitle = {Proceedings of the 29th ACM International Conference on Multimedia},
+  pages = {4400--4407},
+  year = {2021},
+  doi = {10.1145/3474085.3475585}
+}""",
+    "sun2023efficient": """@article{sun2023efficient,
+  title = {Efficient Multimodal Transformer with Dual-Level Feature Restoration for Robust Multimodal Sentiment
+           Analysis},
+  author = {Sun, Licai and Lian, Zheng and Liu, Bin and Tao, Jianhua},
+  journal = {IEEE Transactions on Affective Computing},
+  year = {2023},
+  note = {arXiv:2208.07589}
+}""",
+    "yuan2023noise": """@article{yuan2023noise,
+  title = {Noise Imitation Based Adversarial Training for Robust Multimodal Sentiment Analysis},
+  author = {Yuan, Ziqi and Liu, Yihe and Xu, Hua and Gao, Kai},
+  journal = {IEEE Transactions on Multimedia},
+  year = {2023},
+  url = {https://ieeexplore.ieee.org/document/10103636}
+}""",
+    "zhang2024towards": """@inproceedings{zhang2024towards,
+  title = {Towards Robust Multimodal Sentiment Analysis with Incomplete Data},
+  author = {Zhang, Haoyu and Wang, Wenbin and Yu, Tianshu},
+  booktitle = {The Thirty-eighth Annual Conference on Neural Information Processing Systems},
+  year = {2024},
+  note = {arXiv:2409.20012}
+}""",
+    "guo2024multimodal": """@inproceedings{guo2024multimodal,
+  title = {Multimodal Prompt Learning with Missing Modalities for Sentiment Analysis and Emotion Recognition},
+  author = {Guo, Zirun and Jin, Tao and Zhao, Zhou},
+  booktitle = {Proceedings of the 62nd Annual Meeting of the Association for Computational Linguistics (Volume 1: Long
+               Papers)},
+  pages = {1726--1736},
+  year = {2024}
+}""",
     "affectdiff": """@misc{affectdiff,
   title = {Multimodal Emotion Recognition via Causal-Diffusion Bridge ({Affect-Diff})},
   author = {Sanjyal, Ankit},

@@ -148,6 +148,31 @@ MODELS: dict[str, Entry] = {
             "missing modalities by ridge regression from those present, then a linear model",
             kind="estimator",
         ),
+        _baseline(
+            "tfr_net",
+            "TFRNet",
+            "attention within and across incomplete sequences, hidden steps rebuilt",
+            "yuan2021transformer",
+            shape="mosi_unaligned",
+        ),
+        _baseline(
+            "emt_dlfr",
+            "EMTDLFR",
+            "global tokens and sequences promote each other, views of a sample attract",
+            "sun2023efficient",
+            shape="mosi_unaligned",
+        ),
+        _baseline("niat", "NIAT", "noisy copies fused, judged and restored like clean ones", "yuan2023noise"),
+        _baseline(
+            "lnln",
+            "LNLN",
+            "the dominant modality is mended by a proxy where it is incomplete",
+            "zhang2024towards",
+            shape="mosi_unaligned",
+        ),
+        _baseline(
+            "mplmm", "MPLMM", "prompts generate missing modalities and tell what is missing", "guo2024multimodal"
+        ),
         # several labels
         # language bias
         # wrappers: an objective, a loss or an ensemble over any other model
