@@ -16,7 +16,8 @@ def hide_steps(
 ) -> Batch:
     """Return the batch with each step hidden with its modality's rate, a number or (B, 1) numbers, one a sample.
 
-    ends: modalities whose first and last steps, [CLS] and [SEP] of a text encoder, are never hidden. shared: one draw
+    ends: modalities whose first and last steps, [CLS] and [SEP] of a text encoder, are never hidden, if the data have
+    more than these two. shared: one draw
     for all modalities; step t of each is then hidden or none (longer sequences have draws of their own at the end).
     """
     size = len(batch)
@@ -26,7 +27,7 @@ def hide_steps(
     for m, seen in batch.observed.items():
         u = noise.uniform(size, seen.shape[-1]) if common is None else common[:, : seen.shape[-1]]
         kept[m] = u >= rates[m]
-        if m in ends:
+        if m in ends and seen.shape[-1] > 2:
             steps = torch.arange(seen.shape[-1], device=seen.device)
             kept[m] = kept[m] | (steps == 0) | (steps == batch.lengths[m].unsqueeze(-1) - 1)
     return batch.with_observed(kept)

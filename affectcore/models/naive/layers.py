@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from affectcore.data.schema import Batch
 from affectcore.models.baselines.encoders import Encoders, PooledEncoder, SequenceEncoder
+from affectcore.nn.attention import sinusoids
 from affectcore.nn.transformer import PostNormLayer, Transformer
 
 
@@ -155,3 +156,74 @@ def _norm(layer: nn.LayerNorm) -> nn.LayerNorm:
     out = nn.LayerNorm(layer.normalized_shape, layer.eps)
     out.load_state_dict(layer.state_dict())
     return out
+
+
+class NaivePreNormLayer(nn.Module):
+    """Time first, `nn.MultiheadAttention`, the layer's norm applied to queries, keys and values one by one."""
+
+    def __init__(self, layer: Any, attention: float, inner: float, residual: float) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(layer.attention.features, layer.attention.heads, dropout=attention)
+        self.attention.load_state_dict(layer.attention.state_dict())
+        self.norms = nn.ModuleList(copy_norm(n) for n in (layer.norm_attention, layer.norm_network))
+        self.up, self.down = linear(layer.up), linear(layer.down)
+        self.inner, self.residual = inner, residual
+
+    def forward(self, x: Tensor, memory: Tensor | None, future: Tensor | None) -> Tensor:
+        q = self.norms[0](x)
+        k, v = (q, q) if memory is None else (self.norms[0](memory), self.norms[0](memory))
+        mixed = self.attention(q, k, v, attn_mask=future)[0]  # averages the weights, as published
+        x = x + F.dropout(mixed, self.residual, self.training)
+        h = F.dropout(F.relu(self.up(self.norms[1](x))), self.inner, self.training)
+        return x + F.dropout(self.down(h), self.residual, self.training)
+
+
+class NaivePreNormStack(nn.Module):
+    """A stack of `affectcore.nn.crossmodal` in the published order: positions drawn up anew, norms in every layer."""
+
+    def __init__(
+        self, stack: Any, embed: float, attention: float, inner: float, residual: float, positions: bool, future: bool
+    ) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(NaivePreNormLayer(layer, attention, inner, residual) for layer in stack.layers)
+        self.norm = copy_norm(stack.norm)
+        self.p, self.positions, self.future = embed, positions, future
+
+    def forward(self, x: Tensor, memory: Tensor | None = None) -> Tensor:
+        """x (T, B, D), memory (S, B, D)."""
+        source = x if memory is None else memory
+        mask = None
+        if self.future:
+            mask = torch.full((len(x), len(source)), -math.inf, dtype=x.dtype).triu(1 + abs(len(source) - len(x)))
+        if memory is not None:
+            memory = self._placed(memory)
+        x = self._placed(x)
+        for layer in self.layers:
+            x = layer(x, memory, mask)
+        out: Tensor = self.norm(x)
+        return out
+
+    def _placed(self, x: Tensor) -> Tensor:
+        y = x * math.sqrt(x.shape[-1])
+        if self.positions:
+            code = sinusoids(len(x), x.shape[-1], x).unsqueeze(1)
+            y = y + torch.where(x[..., :1] == 0, torch.zeros_like(code), code)
+        return F.dropout(y, self.p, self.training)
+
+
+def copy_norm(norm: Any) -> nn.LayerNorm:
+    """Return a copy of a layer norm."""
+    out = nn.LayerNorm(norm.normalized_shape, norm.eps)
+    out.load_state_dict(norm.state_dict())
+    return out
+
+
+def hidden_view(batch: Batch, rates: dict[str, Any], ends: tuple[str, ...]) -> Batch:
+    """Return the batch with steps hidden by torch's global generator, at a rate a modality or (B, 1) rates."""
+    kept = {}
+    for m, seen in batch.observed.items():
+        kept[m] = torch.rand(seen.shape) > rates[m]
+        if m in ends:
+            kept[m][:, 0] = True
+            kept[m][torch.arange(len(batch)), batch.lengths[m] - 1] = True
+    return batch.with_observed(kept)
