@@ -144,7 +144,7 @@ class GatedSummary(nn.Module):
         y = torch.tanh(self.out(torch.cat([x, torch.tanh(h) * gate], -1)))  # (B, T, h)
         if not padded:
             y = y.masked_fill(~valid.unsqueeze(-1), -1)  # the bound of tanh
-        return y.amax(-2)
+        return y.max(-2).values
 
 
 class TFRNet(AffectModel):
