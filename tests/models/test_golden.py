@@ -4,6 +4,8 @@ author: printed by the published code (thuiar/MMSA, commit a94e65d, on the same 
 and TETFN take the softmax in float32, hence the wider tolerance. affect_diff: by the public code of April 2026, whose
 inputs were padded to the longest modality. gcnet, mmin: by zeroQiaoba/GCNet, commit 8cce4a0. clean: printed by this
 code when it was written, to notice any change.
+tfr_net, emt_dlfr, niat, lnln, mplmm: by the public code that their files name, made to compute in float64 throughout;
+NIAT's on aligned inputs, EMT-DLFR's with text lengths such that one step is left.
 """
 
 import pytest

@@ -8,9 +8,9 @@ from typing import Any
 class Traits:
     """small: settings that make the grid fast. golden: settings for the golden numbers. padded: presets that read the
     padding, as published code does. gaps: presets that know lengths, not which steps within them are
-    missing. unread: preset -> prefixes of parameters that the published code has and never reads. company: presets in
-    which a sample's prediction depends on the other samples of its batch. one_step: parts of the names of parameters
-    that act between steps, whose gradient is zero where all sequences have one step.
+    missing. unread: preset -> prefixes of parameters that the published code has and never reads or trains. company:
+    presets in which a sample's prediction depends on the other samples of its batch. one_step: parts of the names of
+    parameters that act between steps, whose gradient is zero where all sequences have one step.
     """
 
     small: dict[str, Any] = field(default_factory=dict)

@@ -182,12 +182,20 @@ class NaivePreNormStack(nn.Module):
     """A stack of `affectcore.nn.crossmodal` in the published order: positions drawn up anew, norms in every layer."""
 
     def __init__(
-        self, stack: Any, embed: float, attention: float, inner: float, residual: float, positions: bool, future: bool
+        self,
+        stack: Any,
+        embed: float,
+        attention: float,
+        inner: float,
+        residual: float,
+        positions: bool,
+        skip_zero: bool,
+        future: bool,
     ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(NaivePreNormLayer(layer, attention, inner, residual) for layer in stack.layers)
         self.norm = copy_norm(stack.norm)
-        self.p, self.positions, self.future = embed, positions, future
+        self.p, self.positions, self.skip_zero, self.future = embed, positions, skip_zero, future
 
     def forward(self, x: Tensor, memory: Tensor | None = None) -> Tensor:
         """x (T, B, D), memory (S, B, D)."""
@@ -207,7 +215,7 @@ class NaivePreNormStack(nn.Module):
         y = x * math.sqrt(x.shape[-1])
         if self.positions:
             code = sinusoids(len(x), x.shape[-1], x).unsqueeze(1)
-            y = y + torch.where(x[..., :1] == 0, torch.zeros_like(code), code)
+            y = y + (torch.where(x[..., :1] == 0, torch.zeros_like(code), code) if self.skip_zero else code)
         return F.dropout(y, self.p, self.training)
 
 

@@ -66,7 +66,7 @@ class NaiveTFRNet(Twin):
 
         def stack(s: Any, attention: float, positions: bool) -> NaivePreNormStack:
             rates = (c.embed_dropout, attention, c.inner_dropout, c.residual_dropout)
-            return NaivePreNormStack(s, *rates, positions, c.future_mask)
+            return NaivePreNormStack(s, *rates, positions, c.skip_zero, c.future_mask)
 
         self.project = nn.ModuleList()
         for conv in cast(list[nn.Conv1d], model.project):
