@@ -151,4 +151,18 @@ BIBTEX: dict[str, str] = {
   howpublished = {ACL 2026, pages 45698--45721; arXiv:2604.18460},
   url = {https://arxiv.org/abs/2604.18460}
 }""",
+    "peng2024carat": """@inproceedings{peng2024carat,
+  title = {{CARAT}: Contrastive Feature Reconstruction and Aggregation for Multi-Modal Multi-Label Emotion Recognition},
+  author = {Peng, Cheng and Chen, Ke and Shou, Lidan and Chen, Gang},
+  booktitle = {Proceedings of the AAAI Conference on Artificial Intelligence},
+  year = {2024},
+  url = {https://arxiv.org/abs/2312.10201}
+}""",
+    "zhang2022tailor": """@inproceedings{zhang2022tailor,
+  title = {Tailor Versatile Multi-modal Learning for Multi-label Emotion Recognition},
+  author = {Zhang, Yi and Chen, Mingyuan and Shen, Jundong and Wang, Chongjun},
+  booktitle = {Proceedings of the AAAI Conference on Artificial Intelligence},
+  year = {2022},
+  url = {https://arxiv.org/abs/2201.05834}
+}""",
 }

@@ -66,6 +66,7 @@ from affectcore.errors import ConfigError
 from affectcore.models.contract import AffectModel, Memo, Noise, Output, Progress, Shape
 from affectcore.nn.attention import HIDDEN, masked_softmax
 from affectcore.nn.contrastive import LEFT_OUT, Queue, contrast, dense_contrast
+from affectcore.nn.labels import as_labels, from_log_odds
 from affectcore.nn.pooling import masked_mean
 from affectcore.nn.transformer import EPS, Transformer, check_positions
 
@@ -389,7 +390,7 @@ class LDDU(AffectModel):
         return c.dir_weight > 0 or c.gate in ("p", "entropy", "oracle") or calibrated
 
     def forward(self, batch: Batch, noise: Noise) -> LDDUOutput:
-        config, task = self.config, self.shape.task
+        config = self.config
         features = []
         for (m, x), input_norm, encoder, attention in zip(
             batch.features.items(), self.norms, self.encoders, self.attention
@@ -409,15 +410,25 @@ class LDDU(AffectModel):
             logit = mixed(gate, rest, centre, uncertain)
         else:
             (logit,) = (x for x in (centre, uncertain) if x is not None)
-        prediction = logit
-        if task.kind == "regression":
-            prediction = task.low + (task.high - task.low) * logit.squeeze(-1).sigmoid()
         rec = None
         if config.rec_weight > 0:
             rec = torch.stack([f(drawn[:, i], noise) for i, f in enumerate(self.decoders)], 1)
         ordinal = self.ordinal(_join(drawn), noise) if config.ordinal_weight > 0 else None
         norm = latent.spread.square().sum((1, -1)).clamp(min=1e-24).sqrt()
-        return LDDUOutput(prediction, logit, direct, centre, uncertain, gate, norm, z, latent, drawn, rec, ordinal)
+        return LDDUOutput(
+            from_log_odds(self.shape.task, logit),
+            logit,
+            direct,
+            centre,
+            uncertain,
+            gate,
+            norm,
+            z,
+            latent,
+            drawn,
+            rec,
+            ordinal,
+        )
 
     def _info(self, x: Tensor, noise: Noise) -> Tensor:
         first, second = self.info
@@ -437,7 +448,7 @@ class LDDU(AffectModel):
         if kind == "p":
             return p, (-c).sigmoid()
         if kind == "oracle":
-            error = (p - self.targets(batch.target, p)).abs()
+            error = (p - as_labels(self.shape.task, batch.target, p)).abs()
             return 1 - error, error
         entropy = -(p * F.logsigmoid(c) + (1 - p) * F.logsigmoid(-c)) / math.log(2)
         return 1 - entropy, entropy
@@ -519,15 +530,6 @@ class LDDU(AffectModel):
 
     # --- losses
 
-    def targets(self, target: Tensor, like: Tensor) -> Tensor:
-        """Return the labels (B, q) in [0, 1]: as they are, one-hot, or the place of a score on its scale."""
-        task = self.shape.task
-        if task.kind == "multi_label":
-            return target.to(like.dtype)
-        if task.kind == "single_label":
-            return (target.unsqueeze(-1) == torch.arange(task.outputs, device=target.device)).to(like.dtype)
-        return ((target - task.low) / (task.high - task.low)).clamp(0, 1).unsqueeze(-1)
-
     def classes(self, y: Tensor) -> Tensor:
         """Return the class numbers (B, M, q) of the contrastive loss, LEFT_OUT where a scheme has no class."""
         m, q = len(self.shape.dims), y.shape[-1]
@@ -545,7 +547,7 @@ class LDDU(AffectModel):
     def losses(self, output: Output, batch: Batch, progress: Progress) -> tuple[dict[str, Tensor], Memo]:
         assert isinstance(output, LDDUOutput)
         o, config = output, self.config
-        y = self.targets(batch.target, o.logit)
+        y = as_labels(self.shape.task, batch.target, o.logit)
         terms = {"cls": F.binary_cross_entropy_with_logits(o.logit, y)}
         memo: dict[str, Tensor] = {}
         if config.dir_weight > 0 and o.direct is not None:

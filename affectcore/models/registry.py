@@ -174,6 +174,20 @@ MODELS: dict[str, Entry] = {
             "mplmm", "MPLMM", "prompts generate missing modalities and tell what is missing", "guo2024multimodal"
         ),
         # several labels
+        _baseline(
+            "tailor",
+            "Tailor",
+            "private and shared parts of every modality, told apart by an adversary, read by label queries",
+            "zhang2022tailor",
+            shape="mosei_emotions_glove",
+        ),
+        _baseline(
+            "carat",
+            "Carat",
+            "each modality rebuilt from the others and from prototypes, label slots shuffled, contrast with a queue",
+            "peng2024carat",
+            shape="mosei_emotions_glove",
+        ),
         # language bias
         # wrappers: an objective, a loss or an ensemble over any other model
         _baseline("modality_dropout", "ModalityDropout", "any model, trained with modalities hidden at random"),

@@ -20,6 +20,7 @@ from affectcore.models.contract import Progress, Shape
 from affectcore.models.naive import twin
 from affectcore.models.shapes import SHAPES
 from affectcore.nn.contrastive import LEFT_OUT
+from affectcore.nn.labels import as_labels
 from affectcore.nn.noise import Pool, Tape, fill
 from affectcore.training.bench import random_batch
 
@@ -300,13 +301,12 @@ def test_evaluation_draws_nothing():
 def test_a_regression_is_one_label_on_the_scale_and_a_class_is_one_present_label():
     data = make("aligned")
     model = registry.build("lddu", Shape.of(data), **SMALL)
-    y = model.targets(torch.tensor([-3.0, 0.0, 3.0]), torch.zeros(1))
+    y = as_labels(data.task, torch.tensor([-3.0, 0.0, 3.0]), torch.zeros(1))
     assert y.tolist() == [[0.0], [0.5], [1.0]]
     shown = model(data.split("train"), SILENT)
     torch.testing.assert_close(shown.prediction, 6 * shown.logit[:, 0].sigmoid() - 3)
     data = make("aligned", "single_label")
-    model = registry.build("lddu", Shape.of(data), **SMALL)
-    assert model.targets(torch.tensor([2, 0]), torch.zeros(1)).tolist() == [[0, 0, 1], [1, 0, 0]]
+    assert as_labels(data.task, torch.tensor([2, 0]), torch.zeros(1)).tolist() == [[0, 0, 1], [1, 0, 0]]
 
 
 # --- families
