@@ -129,6 +129,12 @@ MODELS: dict[str, Entry] = {
         _lite("tetfn", "LiteTETFN", "TETFN as run by Affect-Diff: convolutions, attention to text and to all"),
         # incomplete and noisy input
         _baseline(
+            "mctn",
+            "MCTN",
+            "reads one modality that was trained by translating it into the others and back",
+            "pham2019found",
+        ),
+        _baseline(
             "mmin",
             "MMIN",
             "imagines the embeddings of missing modalities by a cascade of residual autoencoders",

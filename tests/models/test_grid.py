@@ -76,9 +76,9 @@ def test_three_steps_leave_everything_finite(name, preset, size, kind):
             model.remember(memo)
     moved = [k for k, p in model.named_parameters() if k in before and not torch.equal(p, before[k])]
     if max(data.steps.values()) == 1:
-        idle = [k for k in before if any(part in k for part in traits(name).one_step)]
-        assert not set(idle) & set(moved)
-        before = {k: v for k, v in before.items() if k not in idle}
+        idle = {k for k in before if any(part in k for part in traits(name).one_step)}
+        assert not idle & set(moved) or preset in traits(name).company
+        before = {k: v for k, v in before.items() if k not in idle - set(moved)}
     assert len(moved) >= 0.9 * len(before), sorted(set(before) - set(moved))
 
 
@@ -131,7 +131,8 @@ def test_observed_values_of_every_modality_matter(name, preset):
     shown = predict(model, batch)
     for m in batch.modalities:
         gone = batch.with_observed({m: torch.zeros_like(batch.observed[m])})
-        assert (predict(model, gone) - shown)[2:].abs().max() > 1e-7, m
+        change = (predict(model, gone) - shown)[2:].abs().max()
+        assert change == 0 if m in traits(name).ignored.get(preset, ()) else change > 1e-7, m
 
 
 @pytest.mark.parametrize(("name", "preset"), CASES)

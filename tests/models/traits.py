@@ -10,7 +10,9 @@ class Traits:
     padding, as published code does. gaps: presets that know lengths, not which steps within them are
     missing. unread: preset -> prefixes of parameters that the published code has and never reads or trains. company:
     presets in which a sample's prediction depends on the other samples of its batch. one_step: parts of the names of
-    parameters that act between steps, whose gradient is zero where all sequences have one step.
+    parameters that act between steps, whose gradient is zero where all sequences have one step (unless other samples
+    stand in for steps: not asked of `company`). ignored: preset -> modalities that serve in training alone and that no
+    prediction reads.
     """
 
     small: dict[str, Any] = field(default_factory=dict)
@@ -20,6 +22,7 @@ class Traits:
     unread: dict[str, tuple[str, ...]] = field(default_factory=dict)
     company: tuple[str, ...] = ()
     one_step: tuple[str, ...] = ()
+    ignored: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 TRAITS: dict[str, Traits] = {
@@ -103,6 +106,15 @@ TRAITS: dict[str, Traits] = {
         padded=("author",),
         unread={"author": ("unread_gru",)},
         one_step=("weight_hh", ".query."),
+    ),
+    "mctn": Traits(
+        {"hidden": 6},
+        golden={"hidden": 5},
+        padded=("author",),
+        company=("author",),
+        unread={"author": tuple(f"chains.0.decoders.{k}.rnn.weight_hh" for k in range(2))},
+        one_step=(".encoders.0.rnn.weight_hh", "chains.0.rnn.weight_hh", "chains.1.rnn.weight_hh", ".mix.", ".score."),
+        ignored={"author": ("audio", "vision", "face")},
     ),
     "mmin": Traits(
         {
