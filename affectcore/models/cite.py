@@ -165,4 +165,11 @@ BIBTEX: dict[str, str] = {
   year = {2022},
   url = {https://arxiv.org/abs/2201.05834}
 }""",
+    "cider": """@misc{cider,
+  title = {Towards Robust Multimodal Emotion Recognition under Missing Modalities and Distribution Shifts},
+  author = {Zhong, Guowei and Huan, Ruohong and Wu, Mingzhen and Liang, Ronghua and Chen, Peng},
+  year = {2025},
+  howpublished = {arXiv:2506.10452},
+  url = {https://arxiv.org/abs/2506.10452}
+}""",
 }

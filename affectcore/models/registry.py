@@ -109,6 +109,13 @@ MODELS: dict[str, Entry] = {
             "cmir",
             shape="mosi_mag",
         ),
+        _paper(
+            "cider",
+            "CIDer",
+            "complete and masked view of one network made to agree, a head that mixes over classes",
+            "cider",
+            shape="cider",
+        ),
         # floors
         _baseline("constant", "Constant", "best prediction without features: median or class shares", kind="estimator"),
         _baseline("linear", "Linear", "logistic or ridge regression on pooled features", kind="estimator"),

@@ -8,6 +8,7 @@ from affectcore.models.contract import Shape
 
 MODALITIES = ("text", "audio", "vision")
 SENTIMENT = Task("regression", ("sentiment",), -3.0, 3.0)
+THREE = Task("single_label", ("negative", "neutral", "positive"))
 EMOTIONS = ("happy", "sad", "anger", "surprise", "disgust", "fear")
 
 
@@ -22,6 +23,8 @@ SHAPES: dict[str, Shape] = {
     # GCNet's features of CMU-MOSI (DeBERTa, wav2vec, MA-Net): a row is an utterance, or a video of up to 63 utterances
     "mosi_utterances": _shape((1024, 512, 1024), (1, 1, 1)),
     "mosi_videos": _shape((1024, 512, 1024), (63, 63, 63)),
+    "cider": _shape((768, 5, 20), (50, 375, 500), THREE),  # CIDer's unaligned CMU-MOSI
+    "cider_mosei": _shape((768, 74, 35), (50, 500, 500), THREE),  # CIDer's unaligned CMU-MOSEI
     "mosei_classes": _shape((300, 74, 35), (50, 50, 50), Task("single_label", EMOTIONS)),  # Affect-Diff, GloVe
     "mosei": _shape((768, 74, 35), (50, 50, 50)),  # MMSA's aligned CMU-MOSEI
     "mosei_emotions": _shape((768, 74, 35), (50, 50, 50), Task("multi_label", EMOTIONS)),  # LDDU's logged run

@@ -293,6 +293,13 @@ TRAITS: dict[str, Traits] = {
         golden={"width": 8, "heads": 2, "layers": 3, "prompt_length": 3},
         gaps=("author",),
     ),
+    "cider": Traits(
+        {"width": 8, "heads": 2, "layers": 1, "unread_alignment": False},
+        golden={"width": 8, "heads": 2, "layers": 2},
+        padded=("author",),
+        company=("author",),
+        one_step=("weight_hh", "pool.", "features.0."),  # the ends of the anchor are never hidden in `author`
+    ),
 }
 
 
