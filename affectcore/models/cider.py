@@ -456,7 +456,8 @@ class WordAttention(nn.Module):
         q = F.linear(query, a.in_proj_weight[:d], a.in_proj_bias[:d])
         w, b = a.in_proj_weight[d:], a.in_proj_bias[d:]
         kv = F.linear(x, w @ project.weight, b) if x.shape[-1] < 2 * d else F.linear(project(x), w, b)
-        mixed = hide(attend(q, *kv.chunk(2, -1), 1, valid), asks)
+        k, v = kv.chunk(2, -1)
+        mixed = hide(attend(q, k, v, 1, valid), asks)
         out: Tensor = a.out_proj(mixed)
         return out
 

@@ -203,6 +203,7 @@ MODELS: dict[str, Entry] = {
         ),
         # language bias
         # wrappers: an objective, a loss or an ensemble over any other model
+        _baseline("maci", "MACI", "any model, CIDer's causal head on its joint vector, counterfactual passes", "cider"),
         _baseline("modality_dropout", "ModalityDropout", "any model, trained with modalities hidden at random"),
     )
 }

@@ -15,7 +15,7 @@ Masks are (B, S) bool, True where a key may be seen. Everything runs under `torc
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -147,7 +147,7 @@ class SubsetAttention(nn.Module):
         self.summary = nn.ModuleList(nn.Linear(len(g) * features, features) for g in self.members)
         self.out_proj = nn.Linear(features, features)
         nn.init.xavier_uniform_(self.in_proj_weight)
-        for linear in self.group_proj:
+        for linear in cast(list[nn.Linear], self.group_proj):
             nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)
 
@@ -205,10 +205,11 @@ class SubsetAttention(nn.Module):
 
     def _map(self, i: int) -> tuple[Tensor, Tensor]:
         """Return the weight and bias that take block i's attentions to its output: three linear layers folded."""
-        summary, out = self.summary[i], self.out_proj
+        summary, out = cast(nn.Linear, self.summary[i]), self.out_proj
+        groups = [cast(nn.Linear, self.group_proj[g]) for g in self.members[i]]
         s = summary.weight.unflatten(-1, (-1, self.features))  # (D, groups, D)
-        w = torch.stack([self.group_proj[g].weight for g in self.members[i]])  # (groups, D, D)
-        b = torch.cat([self.group_proj[g].bias for g in self.members[i]])
+        w = torch.stack([g.weight for g in groups])  # (groups, D, D)
+        b = torch.cat([g.bias for g in groups])
         folded = torch.einsum("odg,gde->oge", s.transpose(-1, -2), w)
         bias = summary.weight @ b + summary.bias
         return out.weight @ folded.flatten(-2), out.weight @ bias + out.bias

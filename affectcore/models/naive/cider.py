@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from affectcore.data.schema import Batch
 from affectcore.errors import ConfigError
-from affectcore.models.cider import CausalHead, CIDer, Layer, Network, Pool, ends_of, position_code
+from affectcore.models.cider import CausalHead, CIDer, Layer, Pool, ends_of, position_code
 from affectcore.models.naive import Case, Twin
 from affectcore.models.naive.layers import linear
 
@@ -144,7 +144,7 @@ class NaivePool(nn.Module):
 class NaiveCIDer(Twin):
     def __init__(self, model: CIDer) -> None:
         super().__init__(model)
-        c, n = model.config, cast(Network, model.network)
+        c, n = model.config, model.network
         if c.alignment != "attention" or c.head != "mixture" or c.encodings != "means" or c.teacher != "shared":
             raise ConfigError("cider: the naive twin is of the published network alone")
         self.names, self.anchor, self.others, self.aligned = model.shape.modalities, n.anchor, n.others, n.aligned
