@@ -110,6 +110,14 @@ def test_missing_modalities_count_in_no_term_of_information():
         torch.testing.assert_close(part[k], full[k], rtol=1e-11, atol=0)
 
 
+def test_the_bound_needs_both_modalities_of_a_pair():
+    model, batch = built("mmim")
+    assert not batch.observed["text"][0].any()
+    assert batch.observed["audio"][0].any()
+    rest = batch.rows(torch.arange(1, len(batch)))
+    torch.testing.assert_close(terms_of(model, batch)[0]["lld"], terms_of(model, rest)[0]["lld"])
+
+
 def test_each_stage_reaches_its_own_parameters():
     model, batch = built("mmim")
     bound, main = model.stages()
