@@ -104,23 +104,26 @@ class RidgeRecovery(Linear):
 
 
 def ridge(x: Array, y: Array, alphas: tuple[float, ...]) -> tuple[tuple[Array, Array], float]:
-    """Return ((W (D, K), offset (K,)), alpha), alpha of the least leave-one-out error: x W + offset predicts y (N, K).
-
-    With centred X = U s V', the fit is U diag(s^2 / (s^2 + alpha)) U'Y, its diagonal gives the error of every sample
-    predicted without itself.
-    """
+    """Return ((W (D, K), offset (K,)), alpha), alpha of least leave-one-out error: x W + offset predicts y (N, K)."""
     mx, my = x.mean(0), y.mean(0)
     u, s, vt = np.linalg.svd(x - mx, full_matrices=False)
-    target = u.T @ (y - my)
-    errors = []
+    alpha = alphas[int(np.argmin(left_out_errors(u, s, y - my, alphas)))]
+    weight = vt.T @ ((s / (s**2 + alpha))[:, None] * (u.T @ (y - my)))
+    return (weight, my - mx @ weight), alpha
+
+
+def left_out_errors(u: Array, s: Array, y: Array, alphas: tuple[float, ...]) -> list[float]:
+    """Return by alpha the mean squared error of each sample predicted without itself, X = U s V' and y centred.
+
+    The fit is U diag(s^2 / (s^2 + alpha)) U'y plus the mean; a residual over 1 - its diagonal element is the error of a
+    fit without that sample.
+    """
+    target, errors = u.T @ y, []
     for alpha in alphas:
         shrink = s**2 / (s**2 + alpha)
-        leverage = (u**2 * shrink).sum(1) + 1 / len(x)
-        residual = (y - my) - (u * shrink) @ target
-        errors.append(float(((residual / (1 - leverage)[:, None]) ** 2).mean()))
-    alpha = alphas[int(np.argmin(errors))]
-    weight = vt.T @ ((s / (s**2 + alpha))[:, None] * target)
-    return (weight, my - mx @ weight), alpha
+        leverage = (u**2 * shrink).sum(1) + 1 / len(u)
+        errors.append(float((((y - (u * shrink) @ target) / (1 - leverage)[:, None]) ** 2).mean()))
+    return errors
 
 
 CLEAN = Config()
