@@ -172,4 +172,123 @@ BIBTEX: dict[str, str] = {
   howpublished = {arXiv:2506.10452},
   url = {https://arxiv.org/abs/2506.10452}
 }""",
+    "vapnik1998statistical": """@book{vapnik1998statistical,
+  title = {Statistical Learning Theory},
+  author = {Vapnik, Vladimir N.},
+  publisher = {Wiley},
+  year = {1998}
+}""",
+    "arjovsky2019invariant": r"""@misc{arjovsky2019invariant,
+  title = {Invariant Risk Minimization},
+  author = {Arjovsky, Martin and Bottou, L{\'e}on and Gulrajani, Ishaan and Lopez-Paz, David},
+  year = {2019},
+  howpublished = {arXiv:1907.02893},
+  url = {https://arxiv.org/abs/1907.02893}
+}""",
+    "krueger2021out": """@inproceedings{krueger2021out,
+  title = {Out-of-Distribution Generalization via Risk Extrapolation ({REx})},
+  author = {Krueger, David and Caballero, Ethan and Jacobsen, Joern-Henrik and Zhang, Amy and Binas, Jonathan and
+            Zhang, Dinghuai and Le Priol, Remi and Courville, Aaron},
+  booktitle = {Proceedings of the 38th International Conference on Machine Learning},
+  year = {2021},
+  url = {https://arxiv.org/abs/2003.00688}
+}""",
+    "ahuja2021invariance": """@inproceedings{ahuja2021invariance,
+  title = {Invariance Principle Meets Information Bottleneck for Out-of-Distribution Generalization},
+  author = {Ahuja, Kartik and Caballero, Ethan and Zhang, Dinghuai and Gagnon-Audet, Jean-Christophe and
+            Bengio, Yoshua and Mitliagkas, Ioannis and Rish, Irina},
+  booktitle = {Advances in Neural Information Processing Systems 34},
+  year = {2021},
+  url = {https://arxiv.org/abs/2106.06607}
+}""",
+    "sagawa2020distributionally": """@inproceedings{sagawa2020distributionally,
+  title = {Distributionally Robust Neural Networks for Group Shifts: On the Importance of Regularization for
+           Worst-Case Generalization},
+  author = {Sagawa, Shiori and Koh, Pang Wei and Hashimoto, Tatsunori B. and Liang, Percy},
+  booktitle = {International Conference on Learning Representations},
+  year = {2020},
+  url = {https://arxiv.org/abs/1911.08731}
+}""",
+    "sun2016deep": """@inproceedings{sun2016deep,
+  title = {Deep {CORAL}: Correlation Alignment for Deep Domain Adaptation},
+  author = {Sun, Baochen and Saenko, Kate},
+  booktitle = {Computer Vision -- ECCV 2016 Workshops},
+  year = {2016},
+  url = {https://arxiv.org/abs/1607.01719}
+}""",
+    "creager2021environment": r"""@inproceedings{creager2021environment,
+  title = {Environment Inference for Invariant Learning},
+  author = {Creager, Elliot and Jacobsen, J{\"o}rn-Henrik and Zemel, Richard},
+  booktitle = {Proceedings of the 38th International Conference on Machine Learning},
+  year = {2021},
+  url = {https://arxiv.org/abs/2010.07249}
+}""",
+    "zhang2018mixup": """@inproceedings{zhang2018mixup,
+  title = {mixup: Beyond Empirical Risk Minimization},
+  author = {Zhang, Hongyi and Cisse, Moustapha and Dauphin, Yann N. and Lopez-Paz, David},
+  booktitle = {International Conference on Learning Representations},
+  year = {2018},
+  url = {https://arxiv.org/abs/1710.09412}
+}""",
+    "liang2021rdrop": """@inproceedings{liang2021rdrop,
+  title = {{R-Drop}: Regularized Dropout for Neural Networks},
+  author = {Liang, Xiaobo and Wu, Lijun and Li, Juntao and Wang, Yue and Meng, Qi and Qin, Tao and Chen, Wei and
+            Zhang, Min and Liu, Tie-Yan},
+  booktitle = {Advances in Neural Information Processing Systems 34},
+  year = {2021},
+  url = {https://arxiv.org/abs/2106.14448}
+}""",
+    "lin2017focal": r"""@inproceedings{lin2017focal,
+  title = {Focal Loss for Dense Object Detection},
+  author = {Lin, Tsung-Yi and Goyal, Priya and Girshick, Ross and He, Kaiming and Doll{\'a}r, Piotr},
+  booktitle = {Proceedings of the IEEE International Conference on Computer Vision},
+  year = {2017},
+  url = {https://arxiv.org/abs/1708.02002}
+}""",
+    "menon2021longtail": """@inproceedings{menon2021longtail,
+  title = {Long-tail learning via logit adjustment},
+  author = {Menon, Aditya Krishna and Jayasumana, Sadeep and Rawat, Ankit Singh and Jain, Himanshu and Veit, Andreas and
+            Kumar, Sanjiv},
+  booktitle = {International Conference on Learning Representations},
+  year = {2021},
+  url = {https://arxiv.org/abs/2007.07314}
+}""",
+    "ren2020balanced": """@inproceedings{ren2020balanced,
+  title = {Balanced Meta-Softmax for Long-Tailed Visual Recognition},
+  author = {Ren, Jiawei and Yu, Cunjun and Sheng, Shunan and Ma, Xiao and Zhao, Haiyu and Yi, Shuai and Li, Hongsheng},
+  booktitle = {Advances in Neural Information Processing Systems 33},
+  year = {2020},
+  url = {https://arxiv.org/abs/2007.10740}
+}""",
+    "szegedy2016rethinking": """@inproceedings{szegedy2016rethinking,
+  title = {Rethinking the Inception Architecture for Computer Vision},
+  author = {Szegedy, Christian and Vanhoucke, Vincent and Ioffe, Sergey and Shlens, Jon and Wojna, Zbigniew},
+  booktitle = {Proceedings of the IEEE Conference on Computer Vision and Pattern Recognition},
+  year = {2016},
+  url = {https://arxiv.org/abs/1512.00567}
+}""",
+    "lakshminarayanan2017simple": """@inproceedings{lakshminarayanan2017simple,
+  title = {Simple and Scalable Predictive Uncertainty Estimation using Deep Ensembles},
+  author = {Lakshminarayanan, Balaji and Pritzel, Alexander and Blundell, Charles},
+  booktitle = {Advances in Neural Information Processing Systems 30},
+  year = {2017},
+  url = {https://arxiv.org/abs/1612.01474}
+}""",
+    "gal2016dropout": """@inproceedings{gal2016dropout,
+  title = {Dropout as a {Bayesian} Approximation: Representing Model Uncertainty in Deep Learning},
+  author = {Gal, Yarin and Ghahramani, Zoubin},
+  booktitle = {Proceedings of the 33rd International Conference on Machine Learning},
+  pages = {1050--1059},
+  year = {2016},
+  url = {https://arxiv.org/abs/1506.02142}
+}""",
+    "devlin2019bert": """@inproceedings{devlin2019bert,
+  title = {{BERT}: Pre-training of Deep Bidirectional Transformers for Language Understanding},
+  author = {Devlin, Jacob and Chang, Ming-Wei and Lee, Kenton and Toutanova, Kristina},
+  booktitle = {Proceedings of the 2019 Conference of the North American Chapter of the Association for Computational
+               Linguistics: Human Language Technologies, Volume 1 (Long and Short Papers)},
+  pages = {4171--4186},
+  year = {2019},
+  doi = {10.18653/v1/N19-1423}
+}""",
 }

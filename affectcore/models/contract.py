@@ -12,7 +12,7 @@ written inside `forward` or `losses`.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -96,9 +96,12 @@ class Output:
     """A model's output; models extend it with named fields (features, attention, gates ...).
 
     prediction: (B,) for regression, (B, C) logits for single_label and multi_label.
+    representation: (B, H), what the last layer reads, by keyword; None where a model does not say it. Objectives on
+    representations (CORAL, information bottleneck) take it, or else the prediction.
     """
 
     prediction: Tensor
+    representation: Tensor | None = field(default=None, kw_only=True)
 
 
 class AffectModel(nn.Module, ABC):

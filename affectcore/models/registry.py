@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 class Entry:
     """One model. kind: "gradient" (an AffectModel) or "estimator" (fit and predict, no gradients).
 
-    location: "module:Class"; the module also holds `Config` and `PRESETS`. references: keys of `cite.BIBTEX`.
+    location: "module:Class"; the module also holds `Config` and `PRESETS`, or the class does where a module has several
+    models. references: keys of `cite.BIBTEX`.
     shape: a name of `affectcore.models.shapes`, where the published configuration's parameters are counted.
     """
 
@@ -38,15 +39,20 @@ class Entry:
         return import_module(self.location.partition(":")[0])
 
     @property
+    def _home(self) -> Any:
+        cls = getattr(self._module, self.location.partition(":")[2])
+        return cls if hasattr(cls, "PRESETS") else self._module
+
+    @property
     def config(self) -> type[Any]:
         """The frozen dataclass of the model's settings."""
-        config: type[Any] = self._module.Config
+        config: type[Any] = self._home.Config
         return config
 
     @property
     def presets(self) -> Mapping[str, Any]:
         """Named configurations; "clean" is the one behind every headline."""
-        presets: Mapping[str, Any] = self._module.PRESETS
+        presets: Mapping[str, Any] = self._home.PRESETS
         return presets
 
     @property
@@ -82,6 +88,10 @@ def _baseline(
 def _lite(name: str, cls: str, summary: str) -> Entry:
     location = f"affectcore.models.baselines.lite:{cls}"
     return Entry(f"lite_{name}", "gradient", location, summary, ("affectdiff",), "mosei_classes")
+
+
+def _wrapper(name: str, location: str, summary: str, *references: str) -> Entry:
+    return Entry(name, "gradient", f"affectcore.models.{location}", summary, references)
 
 
 MODELS: dict[str, Entry] = {
@@ -205,6 +215,25 @@ MODELS: dict[str, Entry] = {
         # wrappers: an objective, a loss or an ensemble over any other model
         _baseline("maci", "MACI", "any model, CIDer's causal head on its joint vector, counterfactual passes", "cider"),
         _baseline("modality_dropout", "ModalityDropout", "any model, trained with modalities hidden at random"),
+        _wrapper("erm", "objectives:ERM", "objective: mean risk over samples or environments", "vapnik1998statistical"),
+        _wrapper("irm", "objectives:IRM", "objective: IRMv1, one classifier best everywhere", "arjovsky2019invariant"),
+        _wrapper("vrex", "objectives:VREx", "objective: equal risks in all environments", "krueger2021out"),
+        _wrapper(
+            "ib_irm", "objectives:IBIRM", "objective: IRMv1 with an information bottleneck", "ahuja2021invariance"
+        ),
+        _wrapper(
+            "groupdro", "objectives:GroupDRO", "objective: worst environment's risk", "sagawa2020distributionally"
+        ),
+        _wrapper("coral", "objectives:CORAL", "objective: equal covariances of representations", "sun2016deep"),
+        _wrapper(
+            "eiil",
+            "objectives:EIIL",
+            "objective: environments inferred from a reference model, then IRMv1",
+            "creager2021environment",
+            "arjovsky2019invariant",
+        ),
+        _wrapper("mixup", "objectives:Mixup", "objective: samples and targets mixed in pairs", "zhang2018mixup"),
+        _wrapper("rdrop", "objectives:RDrop", "objective: two passes of drop-out that agree", "liang2021rdrop"),
     )
 }
 
@@ -225,6 +254,14 @@ def config(name: str, preset: str = "clean", **overrides: Any) -> Any:
         if key not in e.switches:
             raise ConfigError(f"{name}: setting {key!r} is unknown, it has {', '.join(e.switches)}")
     return replace(e.presets[preset], **overrides)
+
+
+def modules(name: str, preset: str = "clean", **overrides: Any) -> tuple[str, ...]:
+    """Return the modules of a configured model: its own, and those of the models it wraps."""
+    own, c = entry(name).location.partition(":")[0], config(name, preset, **overrides)
+    if not hasattr(c, "backbone"):
+        return (own,)
+    return (own, *modules(c.backbone, c.backbone_preset, **dict(c.settings)))
 
 
 def build(name: str, shape: "Shape", preset: str = "clean", **overrides: Any) -> Any:

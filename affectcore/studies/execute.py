@@ -34,7 +34,7 @@ Scores = NDArray[np.floating]
 
 def modules(spec: RunSpec) -> tuple[str, ...]:
     """Return the modules that this executor looks up in a registry for a spec: its model's, its world's or reader's."""
-    found = [registry.entry(spec.model).location.partition(":")[0]]
+    found = [*registry.modules(spec.model, spec.preset, **_tuples(spec.overrides))]
     if spec.data.source == "world":
         found.append(_world(spec.data).build.__module__)
     else:

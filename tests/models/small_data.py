@@ -35,7 +35,10 @@ def make(size: str, kind: Kind = "regression", n: int = 24, seed: int = 0) -> Af
         target = np.stack([signal > 0, signal > 1], 1).astype(np.float32)
     part = np.array_split(np.arange(n), [n // 2, 3 * n // 4])
     splits = dict(zip(("train", "valid", "test"), part))
-    return AffectData("small", task, features, target, splits, lengths=lengths, observed=observed)
+    environment = np.arange(n) % 3
+    return AffectData(
+        "small", task, features, target, splits, lengths=lengths, observed=observed, environment=environment
+    )
 
 
 def spoil(batch: Batch, value: float, padding_only: bool = False) -> Batch:

@@ -300,6 +300,8 @@ TRAITS: dict[str, Traits] = {
         company=("author",),
         one_step=("weight_hh", "pool."),
     ),
+    **{n: Traits({"environments": 3}) for n in ("irm", "vrex", "ib_irm", "groupdro", "coral")},
+    "erm": Traits({"environments": 3}),
 }
 
 

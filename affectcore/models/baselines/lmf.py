@@ -60,7 +60,8 @@ class LMF(AffectModel):
         images = [F.pad(z, (1, 0), value=1.0) @ w for z, w in zip(vectors.values(), self.factors)]  # each (r, B, C)
         product = reduce(torch.mul, images)
         mixed = product.sum(0) if self.mix is None else torch.einsum("r,rbc->bc", self.mix[0], product)
-        return FusionOutput(as_prediction(self.shape.task, mixed + self.bias), vectors, statistics)
+        y = as_prediction(self.shape.task, mixed + self.bias)
+        return FusionOutput(y, vectors, statistics, representation=torch.cat([*vectors.values()], -1))
 
     def losses(self, output: Output, batch: Batch, progress: Progress) -> tuple[dict[str, Tensor], Memo]:
         terms, _ = super().losses(output, batch, progress)

@@ -31,7 +31,8 @@ class MLP(AffectModel):
     def forward(self, batch: Batch, noise: Noise) -> Output:
         x = torch.cat([masked_mean(batch.features[m], batch.observed[m]) for m in self.shape.modalities], -1)
         h = F.relu(self.first(noise.dropout(x, self.config.input_dropout)))  # (B, H)
-        return Output(as_prediction(self.shape.task, self.last(noise.dropout(h, self.config.dropout))))
+        y = self.last(noise.dropout(h, self.config.dropout))
+        return Output(as_prediction(self.shape.task, y), representation=h)
 
 
 CLEAN = Config()

@@ -208,7 +208,7 @@ class MulT(AffectModel):
             hidden.append(h if mask is None else h * mask.any(-1, keepdim=True).to(h.dtype))
         h = torch.cat(hidden, -1)
         out = h + self.second(noise.dropout(F.relu(self.first(h)), config.output_dropout))
-        return MulTOutput(as_prediction(self.shape.task, self.last(out)), h)
+        return MulTOutput(as_prediction(self.shape.task, self.last(out)), h, representation=out)
 
     def _future(self, x: Tensor, memory: Tensor) -> Tensor | None:
         """(T, S) bool, True where key j comes more than |S - T| steps after query i; None if the mask is off."""

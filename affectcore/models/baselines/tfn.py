@@ -67,11 +67,12 @@ class TFN(AffectModel):
         for z in others:
             fused = (fused.unsqueeze(-1) @ z.unsqueeze(-2)).flatten(-2)
         h = F.relu(self.post[0](noise.dropout(fused, self.config.post_dropout)))  # (B, post_hidden)
-        y = as_prediction(self.shape.task, self.post[2](F.relu(self.post[1](h))))
+        h = F.relu(self.post[1](h))
+        y = as_prediction(self.shape.task, self.post[2](h))
         if self.config.bounded and self.shape.task.kind == "regression":
             low, high = self.shape.task.low, self.shape.task.high
             y = torch.sigmoid(y) * (high - low) + low
-        return FusionOutput(y, vectors, statistics)
+        return FusionOutput(y, vectors, statistics, representation=h)
 
     def losses(self, output: Output, batch: Batch, progress: Progress) -> tuple[dict[str, Tensor], Memo]:
         terms, _ = super().losses(output, batch, progress)
