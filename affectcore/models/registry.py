@@ -234,6 +234,16 @@ MODELS: dict[str, Entry] = {
         ),
         _wrapper("mixup", "objectives:Mixup", "objective: samples and targets mixed in pairs", "zhang2018mixup"),
         _wrapper("rdrop", "objectives:RDrop", "objective: two passes of drop-out that agree", "liang2021rdrop"),
+        Entry(
+            "imbalance",
+            "gradient",
+            "affectcore.models.imbalance:Imbalance",
+            "loss for rare classes: weights, focal, adjusted logits, balanced softmax, smoothing",
+            ("lin2017focal", "menon2021longtail", "ren2020balanced", "szegedy2016rethinking"),
+            "mosei_classes",
+        ),
+        _wrapper("ensemble", "uncertainty:Ensemble", "mean of members trained apart", "lakshminarayanan2017simple"),
+        _wrapper("mc_dropout", "uncertainty:MCDropout", "mean of passes with drop-out on", "gal2016dropout"),
     )
 }
 

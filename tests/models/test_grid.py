@@ -23,8 +23,17 @@ CASES = [(n, p) for n in GRADIENT for p in registry.entry(n).presets]
 SILENT = Pool(torch.zeros(0, dtype=torch.int16), torch.zeros(()), training=False)
 
 
+def data_of(name, size, kind="regression"):
+    kinds = traits(name).kinds
+    return make(size, kind if not kinds or kind in kinds else next(iter(kinds)))
+
+
+def settings_of(name, data):
+    return traits(name).small | traits(name).kinds.get(data.task.kind, {})
+
+
 def model_of(name, preset, data, **more) -> AffectModel:
-    overrides = traits(name).small | more
+    overrides = settings_of(name, data) | more
     if name == "mult" and preset == "author" and min(data.steps.values()) < 3:
         overrides["same_length"] = True  # a single step is shorter than the kernel
     torch.manual_seed(0)
@@ -46,7 +55,8 @@ KINDS = [("pooled", "single_label"), ("aligned", "multi_label"), ("unaligned", "
 @pytest.mark.parametrize(("size", "kind"), KINDS)
 @pytest.mark.parametrize(("name", "preset"), CASES)
 def test_three_steps_leave_everything_finite(name, preset, size, kind):
-    data = make(size, kind)
+    data = data_of(name, size, kind)
+    kind = data.task.kind
     model, batch = model_of(name, preset, data), batch_of(data)
     optimizer = torch.optim.SGD(model.parameters(), 0.05)
     unread = traits(name).unread.get(preset, ())
@@ -85,7 +95,7 @@ def test_three_steps_leave_everything_finite(name, preset, size, kind):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(("name", "preset"), CASES)
 def test_what_is_not_observed_cannot_matter(name, preset, size):
-    data = make(size)
+    data = data_of(name, size)
     model, batch = model_of(name, preset, data), batch_of(data)
     shown = predict(model, batch)
     assert torch.isfinite(shown).all()
@@ -101,7 +111,7 @@ def test_what_is_not_observed_cannot_matter(name, preset, size):
 @pytest.mark.parametrize("size", ["aligned", "unaligned"])
 @pytest.mark.parametrize(("name", "preset"), CASES)
 def test_longer_padding_cannot_matter(name, preset, size):
-    data = make(size)
+    data = data_of(name, size)
     model, batch = model_of(name, preset, data).double(), batch_of(data).to("cpu", torch.float64)
     shown, padded = predict(model, batch), predict(model, longer(batch, 3))
     if preset in traits(name).padded:
@@ -113,7 +123,7 @@ def test_longer_padding_cannot_matter(name, preset, size):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(("name", "preset"), CASES)
 def test_batch_order_and_company_cannot_matter(name, preset, size):
-    data = make(size)
+    data = data_of(name, size)
     model, batch = model_of(name, preset, data).double(), batch_of(data).to("cpu", torch.float64)
     order = torch.randperm(len(batch), generator=torch.Generator().manual_seed(1))
     shown = predict(model, batch)
@@ -126,7 +136,7 @@ def test_batch_order_and_company_cannot_matter(name, preset, size):
 
 @pytest.mark.parametrize(("name", "preset"), CASES)
 def test_observed_values_of_every_modality_matter(name, preset):
-    data = make("unaligned")
+    data = data_of(name, "unaligned")
     model, batch = model_of(name, preset, data).double(), batch_of(data).to("cpu", torch.float64)
     shown = predict(model, batch)
     for m in batch.modalities:
@@ -137,10 +147,10 @@ def test_observed_values_of_every_modality_matter(name, preset):
 
 @pytest.mark.parametrize(("name", "preset"), CASES)
 def test_a_saved_state_gives_the_same_predictions(name, preset):
-    data = make("unaligned", "single_label")
+    data = data_of(name, "unaligned", "single_label")
     model, batch = model_of(name, preset, data), batch_of(data)
     torch.manual_seed(99)
-    other = registry.build(name, Shape.of(data), preset, **traits(name).small)
+    other = registry.build(name, Shape.of(data), preset, **settings_of(name, data))
     other.load_state_dict(load(save({k: v.contiguous() for k, v in model.state_dict().items()})))
     assert torch.equal(predict(other, batch), predict(model, batch))
 
@@ -148,11 +158,11 @@ def test_a_saved_state_gives_the_same_predictions(name, preset):
 @pytest.mark.parametrize("size", ["pooled", "unaligned"])
 @pytest.mark.parametrize(("name", "preset"), CASES)
 def test_stacked_seeds_equal_single_ones_and_the_loop_trains(name, preset, size):
-    data = make(size)
+    data = data_of(name, size)
     recipe = Recipe(epochs=2, batch_size=6, patience=None, selection="valid_last", lr=3e-3)
 
     def build():
-        overrides = dict(traits(name).small)
+        overrides = settings_of(name, data)
         if name == "mult" and size == "pooled":
             overrides["same_length"] = True
         return registry.build(name, Shape.of(data), preset, **overrides).double()

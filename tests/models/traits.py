@@ -13,6 +13,12 @@ class Traits:
     parameters that act between steps, whose gradient is zero where all sequences have one step (unless other samples
     stand in for steps: not asked of `company`). ignored: preset -> modalities that serve in training alone and that no
     prediction reads.
+    parameters that act between steps, whose gradient is zero where all sequences have one step.
+    missing. unread: preset -> prefixes of parameters that the published code has and never reads. company: presets in
+    which a sample's prediction depends on the other samples of its batch. one_step: parts of the names of parameters
+    that act between steps, whose gradient is zero where all sequences have one step.
+    which a sample's prediction depends on the other samples of its batch.
+    kinds: for a model of some kinds of task alone, further settings by kind (`small_data.make`).
     """
 
     small: dict[str, Any] = field(default_factory=dict)
@@ -23,6 +29,7 @@ class Traits:
     company: tuple[str, ...] = ()
     one_step: tuple[str, ...] = ()
     ignored: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    kinds: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 TRAITS: dict[str, Traits] = {
@@ -302,6 +309,11 @@ TRAITS: dict[str, Traits] = {
     ),
     **{n: Traits({"environments": 3}) for n in ("irm", "vrex", "ib_irm", "groupdro", "coral")},
     "erm": Traits({"environments": 3}),
+    "imbalance": Traits(
+        kinds={"single_label": {"counts": (5, 4, 3)}, "multi_label": {"counts": (5, 3), "samples": 12}}
+    ),
+    "ensemble": Traits({"members": 3}),
+    "mc_dropout": Traits({"draws": 0}),  # its draws belong to the rows of a batch
 }
 
 
