@@ -125,7 +125,8 @@ class Imbalance(Wrapper):
         c, s = self.config, self.config.smoothing
         f = output.prediction + self.shift
         if self.shape.task.kind == "single_label":
-            y = F.one_hot(batch.target, f.shape[-1]).to(f.dtype)
+            classes = torch.arange(f.shape[-1], device=f.device)
+            y = (batch.target.unsqueeze(-1) == classes).to(f.dtype)  # F.one_hot has no batching rule
             log_p = f.log_softmax(-1)
             ce = -(self.scale * ((1 - s) * y + s / f.shape[-1]) * log_p).sum(-1)
             log_true = (log_p * y).sum(-1)
