@@ -271,7 +271,7 @@ def modules(name: str, preset: str = "clean", **overrides: Any) -> tuple[str, ..
     own, c = entry(name).location.partition(":")[0], config(name, preset, **overrides)
     if not hasattr(c, "backbone"):
         return (own,)
-    return (own, *modules(c.backbone, c.backbone_preset, **dict(c.settings)))
+    return (own, *modules(c.backbone, c.backbone_preset, **dict(c.backbone_settings)))
 
 
 def build(name: str, shape: "Shape", preset: str = "clean", **overrides: Any) -> Any:

@@ -7,8 +7,8 @@ Both need the extra `pip install affectcore[text]`; nothing else in the library 
 what the hub's own cache holds; they are fetched only where `download` says so.
 
 Frozen: `frozen_features` gives AffectData a text modality like any other, (N, T, D) with lengths. Every text has a file
-of its own, named by the hash of model, revision, longest length and text; a text met again is read. Batches are filled by
-length, so that padding costs little; it changes a feature by rounding alone.
+of its own, named by the hash of model, revision, longest length and text; a text met again is read. Batches are filled
+by length, so that padding costs little; it changes a feature by rounding alone.
 
 Fine-tuned: the data carry word pieces beside the features, `AffectData(..., extras={"tokens": ids})`, (N, T) int64 for
 the T steps of text (whose own features are not read). What the mask of text hides is hidden from attention and zero

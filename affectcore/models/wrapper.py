@@ -1,6 +1,6 @@
 """What wraps a model: an objective, a loss, an ensemble or a text encoder over any gradient model of the registry.
 
-    registry.build("irm", shape, environments=2, backbone="tfn", settings={"text_hidden": 64})
+    registry.build("irm", shape, environments=2, backbone="tfn", backbone_settings={"text_hidden": 64})
 
 The wrapped model is the backbone: named by the settings, so that a study carries it as JSON. It keeps its forward pass,
 its loss terms with their weights, its stages and its state; a wrapper replaces one term (`Config.term`, the loss of the
@@ -30,11 +30,11 @@ def frozen(value: Any) -> Any:
 class WrapperConfig:
     backbone: str = "mlp"  # the wrapped model's name in the registry; any gradient model
     backbone_preset: str = "clean"  # its preset
-    settings: Any = ()  # its settings: a mapping, kept as pairs (name, value)
+    backbone_settings: Any = ()  # its settings: a mapping, kept as pairs (name, value)
     term: str = "task"  # its loss of the prediction, which the wrapper replaces
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "settings", frozen(self.settings))
+        object.__setattr__(self, "backbone_settings", frozen(self.backbone_settings))
 
 
 class Wrapper(AffectModel):
@@ -61,7 +61,7 @@ class Wrapper(AffectModel):
         c = self.config
         if registry.entry(c.backbone).kind != "gradient":
             raise ConfigError(f"{self.label}: backbone {c.backbone!r} is an estimator; wrap a model with gradients")
-        model: AffectModel = registry.build(c.backbone, shape, c.backbone_preset, **dict(c.settings))
+        model: AffectModel = registry.build(c.backbone, shape, c.backbone_preset, **dict(c.backbone_settings))
         return model
 
     def check(self, backbone: AffectModel) -> None:

@@ -227,7 +227,7 @@ def test_eiil_is_erm_and_then_irm_on_the_frozen_models_split():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_mixup_is_the_textbooks(kind):
-    model, batch = setup("mixup", kind, alpha=1.0, settings={"dropout": 0.0, "input_dropout": 0.0})
+    model, batch = setup("mixup", kind, alpha=1.0, backbone_settings={"dropout": 0.0, "input_dropout": 0.0})
     output = model(batch, noise_of(model, batch))
     terms, _ = model.losses(output, batch, LATE)
     s, j = output.share, output.partner
@@ -290,7 +290,7 @@ def test_other_backbones_train_stacked_as_alone(name, backbone):
 
     def build():
         return registry.build(
-            name, Shape.of(data), backbone=inner, backbone_preset=preset, **{"settings": settings, **more}
+            name, Shape.of(data), backbone=inner, backbone_preset=preset, **{"backbone_settings": settings, **more}
         ).double()
 
     recipe = Recipe(epochs=2, batch_size=12, patience=None, selection="valid_last", lr=3e-3)
@@ -303,7 +303,7 @@ def test_other_backbones_train_stacked_as_alone(name, backbone):
 
 def test_the_backbones_statistics_and_stages_are_kept():
     data = make("unaligned")
-    settings = {"backbone": "tfn", "settings": BACKBONES[0][2] | {"batch_norm": True}, "environments": 3}
+    settings = {"backbone": "tfn", "backbone_settings": BACKBONES[0][2] | {"batch_norm": True}, "environments": 3}
 
     def build():
         return registry.build("groupdro", Shape.of(data), **settings).double()
@@ -319,14 +319,14 @@ def test_the_backbones_statistics_and_stages_are_kept():
 
 def test_settings_travel_as_json():
     data = DataSpec("w", "world", "environments")
-    overrides = {"environments": 2, "backbone": "mlp", "settings": {"hidden": 16}}
+    overrides = {"environments": 2, "backbone": "mlp", "backbone_settings": {"hidden": 16}}
     spec = RunSpec("s", "irm", "smoke", 0, data, "irm", overrides=overrides)
     again = RunSpec.from_json(json.loads(json.dumps(spec.to_json())))
     config = registry.config("irm", **again.overrides)
-    assert config == registry.config("irm", environments=2, settings={"hidden": 16})
-    assert config.settings == (("hidden", 16),)
+    assert config == registry.config("irm", environments=2, backbone_settings={"hidden": 16})
+    assert config.backbone_settings == (("hidden", 16),)
     hash(config)
-    nested = {"backbone": "rdrop", "settings": {"backbone": "tfn", "settings": {"post_hidden": 4}}}
+    nested = {"backbone": "rdrop", "backbone_settings": {"backbone": "tfn", "backbone_settings": {"post_hidden": 4}}}
     assert registry.build("erm", Shape.of(make("aligned")), **nested).backbone.backbone.config.post_hidden == 4
     assert registry.modules("erm", **nested)[-1] == "affectcore.models.baselines.tfn"
 
@@ -336,7 +336,7 @@ def test_what_cannot_be_wrapped_is_refused_in_one_line():
     for message, name, settings in (
         ("irm: backbone 'linear' is an estimator", "irm", {"backbone": "linear"}),
         ("model 'mlpp' is unknown", "erm", {"backbone": "mlpp"}),
-        ("mlp: setting 'hiden' is unknown", "erm", {"settings": {"hiden": 3}}),
+        ("mlp: setting 'hiden' is unknown", "erm", {"backbone_settings": {"hiden": 3}}),
         ("late_fusion', preset 'clean', gives 'task' no weight", "vrex", {"backbone": "late_fusion"}),
         (r"environments = 0 must be a whole number >= 1", "coral", {"environments": 0}),
         (r"eiil: reference = 1.5 must be in \(0, 1\)", "eiil", {"reference": 1.5}),
@@ -376,7 +376,7 @@ def test_a_penalty_finds_the_invariant_feature():
     def use_of_spurious(name, **settings):
         def build():
             mlp = {"hidden": 8, "dropout": 0.0, "input_dropout": 0.0}
-            return registry.build(name, Shape.of(data), settings=mlp, environments=2, **settings)
+            return registry.build(name, Shape.of(data), backbone_settings=mlp, environments=2, **settings)
 
         (got,) = loop.fit(build, data, recipe, [0])
         batch = data.split("valid")

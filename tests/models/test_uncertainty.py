@@ -54,13 +54,13 @@ def test_an_ensemble_is_the_mean_of_its_members(kind):
 
 def test_members_are_trained_as_if_alone():
     data = make("pooled", "single_label")
-    quiet = {"settings": {"dropout": 0.0, "input_dropout": 0.0}}
+    quiet = {"backbone_settings": {"dropout": 0.0, "input_dropout": 0.0}}
     recipe = Recipe(epochs=2, batch_size=6, patience=None, selection="valid_last", clip_norm=None, eps=1e-30)
     (got,) = loop.fit(build_of("ensemble", data, members=2, **quiet), data, recipe, [0])
     start = loop.initial(build_of("ensemble", data, members=2, **quiet), 0)
 
     def alone():
-        model = build_of("mlp", data, **quiet["settings"])()
+        model = build_of("mlp", data, **quiet["backbone_settings"])()
         model.load_state_dict(start.others[0].state_dict())
         return model
 
@@ -72,7 +72,7 @@ def test_members_are_trained_as_if_alone():
 def test_members_keep_statistics_and_stages_of_their_own():
     data = make("unaligned")
     small = {"text_hidden": 4, "text_out": 3, "audio_hidden": 4, "vision_hidden": 3, "batch_norm": True}
-    build = build_of("ensemble", data, members=2, backbone="tfn", settings=small)
+    build = build_of("ensemble", data, members=2, backbone="tfn", backbone_settings=small)
     recipe = Recipe(epochs=1, batch_size=6, patience=None, selection="valid_last")
     (got,) = loop.fit(build, data, recipe, [0])
     names = [k for k in got.state if "running" in k or "norm" in k]

@@ -23,6 +23,7 @@ map before the attention's own) the choice that meets the count was taken. Parit
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 from functools import reduce
 from itertools import combinations
 
@@ -88,7 +89,7 @@ class Lite(AffectModel):
     def there(self, batch: Batch) -> dict[str, Tensor]:
         return {m: self.mask(m, batch).any(-1) for m in self.shape.modalities}
 
-    def output(self, out: Tensor, batch: Batch, **codes: tuple[Tensor, ...]) -> LiteOutput:
+    def output(self, out: Tensor, batch: Batch, **codes: Any) -> LiteOutput:
         there = {m: t.to(out.dtype) for m, t in self.there(batch).items()}
         return LiteOutput(as_prediction(self.shape.task, out), there, **codes)
 
