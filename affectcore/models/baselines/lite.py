@@ -23,9 +23,9 @@ map before the attention's own) the choice that meets the count was taken. Parit
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 from functools import reduce
 from itertools import combinations
+from typing import Any
 
 import torch
 import torch.nn.functional as F
