@@ -42,7 +42,7 @@ def setting(a: argparse.Namespace) -> tuple[Any, Any, Any]:
         "multi_label": (g.random((n, task.outputs)) < 0.3).astype(np.float32),
     }
     splits = {"train": np.arange(n - 2), "valid": np.array([n - 2]), "test": np.array([n - 1])}
-    data = AffectData("random", task, features, targets[task.kind], splits)
+    data = AffectData("random", task, features, targets[task.kind], splits, environment=np.arange(n) % 2)
     recipe = Recipe(epochs=2, patience=None, batch_size=a.batch, selection="fixed_epoch")
     return partial(registry.build, a.models[0], Shape.of(data)), data, recipe
 

@@ -52,7 +52,7 @@ def class_counts(data: AffectData) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class ImbalanceConfig(WrapperConfig):
-    counts: tuple[int, ...] = ()  # samples per class in training, each >= 1; see `class_counts`
+    counts: tuple[int, ...] = ()  # samples per class in training, each >= 1; no training without where they are needed
     samples: int = 0  # labels: training samples in all
     weighting: Literal["none", "inverse", "sqrt", "root_max"] = "none"
     most: float = 8.0  # largest weight, > 0; Affect-Diff: 8
@@ -106,7 +106,8 @@ class Imbalance(Wrapper):
         task, counts = shape.task, config.counts
         if task.kind == "regression":
             raise ConfigError("imbalance: a regression task has no classes")
-        needed = config.weighting != "none" or config.tau > 0
+        self.uncounted = (config.weighting != "none" or config.tau > 0) and not counts
+        needed = (config.weighting != "none" or config.tau > 0) and bool(counts)
         if needed and len(counts) != task.outputs:
             raise ConfigError(f"imbalance: counts must name {task.outputs} classes, got {len(counts)}")
         labels = task.kind == "multi_label"
@@ -123,6 +124,8 @@ class Imbalance(Wrapper):
 
     def replaced(self, output: Output, batch: Batch, progress: Progress) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         c, s = self.config, self.config.smoothing
+        if self.uncounted:
+            raise ConfigError("imbalance: weights and adjusted logits need `counts`, see class_counts")
         f = output.prediction + self.shift
         if self.shape.task.kind == "single_label":
             classes = torch.arange(f.shape[-1], device=f.device)

@@ -96,7 +96,7 @@ def random_batch(shape: Shape, samples: int) -> Batch:
         target = torch.randint(task.outputs, (samples,), generator=g)
     else:
         target = (torch.rand(samples, task.outputs, generator=g) < 0.3).float()
-    return Batch(x, lengths, observed, target, rows, rows)
+    return Batch(x, lengths, observed, target, rows, rows, environment=rows % 2)
 
 
 def _seconds(f: Callable[[], object]) -> float:

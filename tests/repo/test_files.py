@@ -46,9 +46,12 @@ def test_constraints_hold_every_requirement_at_the_same_version() -> None:
 
 def test_requirements_hold_every_dependency_of_the_package() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    declared = project["dependencies"] + [d for extra in project["optional-dependencies"].values() for d in extra]
+    extras = dict(project["optional-dependencies"])
+    apart = extras.pop("text")  # no other part of the library needs it: pinned, and installed where it is asked for
+    declared = project["dependencies"] + [d for extra in extras.values() for d in extra]
     names = {re.match(r"[\w-]+", entry).group().lower() for entry in declared}  # type: ignore[union-attr]
     assert names <= set(pins("requirements.txt"))
+    assert {re.match(r"[\w-]+", entry).group().lower() for entry in apart} <= set(pins("constraints.txt"))  # type: ignore[union-attr]
 
 
 def test_what_is_installed_is_what_is_pinned() -> None:
