@@ -13,11 +13,6 @@ class Traits:
     parameters that act between steps, whose gradient is zero where all sequences have one step (unless other samples
     stand in for steps: not asked of `company`). ignored: preset -> modalities that serve in training alone and that no
     prediction reads.
-    parameters that act between steps, whose gradient is zero where all sequences have one step.
-    missing. unread: preset -> prefixes of parameters that the published code has and never reads. company: presets in
-    which a sample's prediction depends on the other samples of its batch. one_step: parts of the names of parameters
-    that act between steps, whose gradient is zero where all sequences have one step.
-    which a sample's prediction depends on the other samples of its batch.
     kinds: for a model of some kinds of task alone, further settings by kind (`small_data.make`).
     """
 
