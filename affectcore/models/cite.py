@@ -291,4 +291,11 @@ BIBTEX: dict[str, str] = {
   year = {2019},
   doi = {10.18653/v1/N19-1423}
 }""",
+    "zhang2021hhmpn": """@inproceedings{zhang2021hhmpn,
+  title = {Multi-modal Multi-label Emotion Recognition with Heterogeneous Hierarchical Message Passing},
+  author = {Zhang, Dong and Ju, Xincheng and Zhang, Wei and Li, Junhui and Li, Shoushan and Zhu, Qiaoming and
+            Zhou, Guodong},
+  booktitle = {Proceedings of the AAAI Conference on Artificial Intelligence},
+  year = {2021}
+}""",
 }

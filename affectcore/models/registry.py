@@ -198,6 +198,13 @@ MODELS: dict[str, Entry] = {
         ),
         # several labels
         _baseline(
+            "hhmpn",
+            "HHMPN",
+            "messages between modalities, from their steps to labels, and among labels",
+            "zhang2021hhmpn",
+            shape="mosei_emotions_glove",
+        ),
+        _baseline(
             "tailor",
             "Tailor",
             "private and shared parts of every modality, told apart by an adversary, read by label queries",
@@ -288,7 +295,10 @@ def parameters(name: str, preset: str = "clean", shape: "Shape | None" = None) -
     """Return the number of trainable numbers, by default at the entry's published shape; 0 for an estimator."""
     if entry(name).kind == "estimator":
         return 0
+    import torch
+
     from affectcore.models.shapes import SHAPES
 
-    model = build(name, shape or SHAPES[entry(name).shape], preset)
+    with torch.device("meta"):  # counted, never drawn: the largest has 1.5 GB
+        model = build(name, shape or SHAPES[entry(name).shape], preset)
     return sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -202,6 +202,19 @@ TRAITS: dict[str, Traits] = {
         },
         padded=("author",),
     ),
+    "hhmpn": Traits(
+        {
+            "width": 32,
+            "heads": 2,
+            "layers": 1,
+            "label_heads": 2,
+            "label_layers": 1,
+            "label_feedforward": 16,
+            "future_mask": False,  # with it nothing sees padding behind, if all lengths are equal
+        },
+        golden={"width": 8, "heads": 2, "layers": 2, "label_heads": 4, "label_layers": 2, "label_feedforward": 6},
+        padded=("author",),
+    ),
     "lddu": Traits(
         {
             "width": 16,
