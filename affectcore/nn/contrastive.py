@@ -1,4 +1,4 @@
-"""Supervised contrastive loss [khosla2020supervised] of a batch's rows and a queue of earlier rows, exact and cheap.
+"""Supervised contrastive loss (Khosla et al. 2020) of a batch's rows and a queue of earlier rows, exact and cheap.
 
     loss_i = -1/|P(i)| sum over j in P(i) of log( exp(f_i.f_j / t) / sum over a != i of exp(f_i.f_a / t) )
 
