@@ -298,4 +298,28 @@ BIBTEX: dict[str, str] = {
   booktitle = {Proceedings of the AAAI Conference on Artificial Intelligence},
   year = {2021}
 }""",
+    "mai2022mib": """@article{mai2022mib,
+  title = {Multimodal Information Bottleneck: Learning Minimal Sufficient Unimodal and Multimodal Representations},
+  author = {Mai, Sijie and Zeng, Ying and Hu, Haifeng},
+  journal = {IEEE Transactions on Multimedia},
+  year = {2022},
+  url = {https://arxiv.org/abs/2210.17444}
+}""",
+    "xiao2024neuro": """@inproceedings{xiao2024neuro,
+  title = {Neuro-Inspired Information-Theoretic Hierarchical Perception for Multimodal Learning},
+  author = {Xiao, Xiongye and Liu, Gengshuo and Gupta, Gaurav and Cao, Defu and Li, Shixuan and Li, Yaxing and
+            Fang, Tianqing and Cheng, Mingxi and Bogdan, Paul},
+  booktitle = {The Twelfth International Conference on Learning Representations},
+  year = {2024},
+  url = {https://openreview.net/forum?id=Z9AZsU1Tju}
+}""",
+    "wang2025dlf": """@inproceedings{wang2025dlf,
+  title = {{DLF}: Disentangled-Language-Focused Multimodal Sentiment Analysis},
+  author = {Wang, Pan and Zhou, Qiang and Wu, Yawen and Chen, Tianlong and Hu, Jingtong},
+  booktitle = {Proceedings of the AAAI Conference on Artificial Intelligence},
+  volume = {39},
+  number = {20},
+  pages = {21180--21188},
+  year = {2025}
+}""",
 }

@@ -144,6 +144,23 @@ MODELS: dict[str, Entry] = {
         _lite("misa", "LiteMISA", "MISA as run by Affect-Diff: shared and private codes of pooled features"),
         _lite("mmim", "LiteMMIM", "MMIM as run by Affect-Diff: fusion contrasted with every modality"),
         _lite("tetfn", "LiteTETFN", "TETFN as run by Affect-Diff: convolutions, attention to text and to all"),
+        _baseline(
+            "c_mib",
+            "CMIB",
+            "noisy codes of every modality and of their fusion, kept small",
+            "mai2022mib",
+            shape="mosi_mag",
+        ),
+        _baseline(
+            "ithp",
+            "ITHP",
+            "text through two bottlenecks that must foretell the other modalities",
+            "xiao2024neuro",
+            shape="mosi_mag",
+        ),
+        _baseline(
+            "dlf", "DLF", "shared and specific steps, the other modalities' specific serving text", "wang2025dlf"
+        ),
         # incomplete and noisy input
         _baseline(
             "mctn",

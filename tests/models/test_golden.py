@@ -14,7 +14,7 @@ from golden import SHAPE, batch, formula
 from traits import traits
 
 from affectcore.models import registry
-from affectcore.nn.noise import Pool
+from affectcore.nn.noise import Tape
 
 PUBLISHED = {
     "tfn": ([0.776594535883, 0.776602563497, 0.776459365782], 1e-11),
@@ -59,6 +59,9 @@ CLEAN = {
     "self_mm": [0.147725841082, 0.16228408295, -0.082299566509],
     "mmim": [0.71163992364, 0.807611334635, 0.610497845252],
     "tetfn": [0.057226504669, 0.314661072446, 0.156722260606],
+    "c_mib": [-1.365698496208, -1.21442679213, -1.335225135995],
+    "ithp": [-0.229392052762, -0.228842571373, -0.383329540246],
+    "dlf": [1.109134484896, 1.278041912553, 1.265105007925],
     "cmir": [0.469161560903, 0.383947256416, 0.568153579183],
     "lite_tfn": [-0.02279600483, -0.036215779717, -0.017602389827],
     "lite_mult": [-0.745541258086, -0.628865118551, -0.767006059108],
@@ -72,7 +75,7 @@ def prediction(name: str, preset: str) -> list[float]:
     model = registry.build(name, SHAPE, preset, **traits(name).golden).double()
     formula(model)
     with torch.no_grad():
-        silent = Pool(torch.zeros(0, dtype=torch.int16), torch.zeros((), dtype=torch.float64), training=False)
+        silent = Tape(torch.zeros((), dtype=torch.float64), training=False)  # what is drawn in evaluation is zero
         values: list[float] = model(batch(), silent).prediction.tolist()
     return values
 

@@ -322,6 +322,22 @@ TRAITS: dict[str, Traits] = {
     ),
     "ensemble": Traits({"members": 3}),
     "mc_dropout": Traits({"draws": 0}),  # its draws belong to the rows of a batch
+    "c_mib": Traits(
+        {"width": 8, "hidden": 12, "heads": 2, "layers": 1, "bert_start": False},  # 0.02 is too little to see anything
+        golden={"width": 8, "hidden": 10, "heads": 2, "layers": 2},
+        padded=("author",),
+    ),
+    "ithp": Traits(
+        {"hidden": 10, "sizes": (6, 4)},
+        golden={"hidden": 10, "sizes": (6, 5)},
+        gaps=("author",),
+        ignored={"clean": ("audio", "vision", "face"), "author": ("audio", "vision", "face")},
+    ),
+    "dlf": Traits(
+        {"width": 8, "heads": 2, "layers": 1, "memory_layers": 1, "kernel": 3},
+        golden={"width": 8, "heads": 2, "layers": 2, "memory_layers": 1, "kernel": 3},
+        gaps=("author",),  # it reads padding too, but its length is fixed: there is never more of it
+    ),
 }
 
 
