@@ -16,12 +16,13 @@ own), "reconstruction" (X' to X), "specific" (S' to S), "orthogonality" (cosine 
 
 Differences from the published code (pwang322/DLF, commit 251bf2c), each with its switch, on in `author`, off in
 `clean`:
-1. `padded`: padding is attended to and counted, the last padded step is read; steps whose first feature is exactly zero
-   have no position.
+1. `padded`: padding is attended to and counted, the last padded step is read.
 2. `future_mask`: key j is hidden from query i where j - i > |S - T|.
 3. `same_length`: the code's convolution drops the kernel's margin; clean pads.
 4. attention drop-out, 0.3 to text and shared steps, 0.2 to audio; clean draws none, see MulT.
-5. `cosine_size`: the cosine is that of pieces of 10 features in the code's MOSEI runs (0: the whole vector, MOSI).
+5. `zeros_unplaced`: a step whose first feature is exactly zero has no position. A sample of zeros alone stays zero then
+   in every layer, and the gradients of so many norms at zero overflow.
+6. `cosine_size`: the cosine is that of pieces of 10 features in the code's MOSEI runs (0: the whole vector, MOSI).
 Parts that the code never reads, or computes and drops, have no place here: heads of each modality's shared steps,
 projections for a cosine, four cross-modal stacks. On the same weights (float32, MOSI shape, 4 samples, one
 padded) `author` and the published code differ by at most 1.1e-7 in the predictions, 3e-7 in a loss, and by 2.4e-7 of
@@ -65,7 +66,8 @@ class Config:
     padded: bool = False  # difference 1
     future_mask: bool = False  # difference 2
     same_length: bool = True  # difference 3
-    cosine_size: int = 0  # difference 5
+    zeros_unplaced: bool = False  # difference 5
+    cosine_size: int = 0  # difference 6
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ class DLF(AffectModel):
 
         def stack(attention: float, layers: int) -> Transformer:
             drops = Rates(attention=attention, embed=config.embed_dropout)
-            return Transformer(d, config.heads, layers, drops, skip_zeros=config.padded)
+            return Transformer(d, config.heads, layers, drops, skip_zeros=config.zeros_unplaced)
 
         margin = k // 2 if config.same_length else 0
         self.project = nn.ModuleList(
@@ -242,6 +244,12 @@ def _mean(x: Tensor, mask: Tensor) -> Tensor:
 
 CLEAN = Config()
 AUTHOR = replace(
-    CLEAN, padded=True, future_mask=True, same_length=False, attention_dropout=0.3, attention_dropout_audio=0.2
+    CLEAN,
+    padded=True,
+    future_mask=True,
+    same_length=False,
+    attention_dropout=0.3,
+    attention_dropout_audio=0.2,
+    zeros_unplaced=True,
 )
 PRESETS = {"clean": CLEAN, "author": AUTHOR}
