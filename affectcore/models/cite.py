@@ -322,4 +322,11 @@ BIBTEX: dict[str, str] = {
   pages = {21180--21188},
   year = {2025}
 }""",
+    "sun2022clue": """@inproceedings{sun2022clue,
+  title = {Counterfactual Reasoning for Out-of-distribution Multimodal Sentiment Analysis},
+  author = {Sun, Teng and Wang, Wenjie and Jing, Liqiang and Cui, Yiran and Song, Xuemeng and Nie, Liqiang},
+  booktitle = {Proceedings of the 30th ACM International Conference on Multimedia},
+  year = {2022},
+  doi = {10.1145/3503161.3548211}
+}""",
 }

@@ -236,6 +236,7 @@ MODELS: dict[str, Entry] = {
             shape="mosei_emotions_glove",
         ),
         # language bias
+        _baseline("clue", "CLUE", "any model beside a text branch whose direct effect is subtracted", "sun2022clue"),
         # wrappers: an objective, a loss or an ensemble over any other model
         _baseline("maci", "MACI", "any model, CIDer's causal head on its joint vector, counterfactual passes", "cider"),
         _baseline("modality_dropout", "ModalityDropout", "any model, trained with modalities hidden at random"),

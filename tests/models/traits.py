@@ -308,6 +308,7 @@ TRAITS: dict[str, Traits] = {
         golden={"width": 8, "heads": 2, "layers": 3, "prompt_length": 3},
         gaps=("author",),
     ),
+    "clue": Traits({"text_hidden": 4, "hidden": 6}, one_step=("weight_hh",)),
     "cider": Traits(
         {"width": 8, "heads": 2, "layers": 1, "unread_alignment": False},
         golden={"width": 8, "heads": 2, "layers": 2},
