@@ -121,9 +121,10 @@ def test_fixed_slices_cut_at_the_lengths_of_training(t, cuts):
     assert clean.network(x, valid, clean.classes, Noise(False)).lengths == (t, t, t)
 
 
-@pytest.mark.parametrize("alignment", ["attention", "chunks", "convolution", "none"])
-@pytest.mark.parametrize("anchor", ["text", "vision"])
-def test_every_alignment_trains_with_either_anchor(alignment, anchor):
+@pytest.mark.parametrize(
+    ("alignment", "anchor"), [("attention", "vision"), ("chunks", "text"), ("convolution", "text"), ("none", "text")]
+)
+def test_every_alignment_trains(alignment, anchor):
     model, batch = model_of(CLEAN, alignment=alignment, anchor=anchor, special="text")
     _, terms, _ = terms_of(model, batch)
     sum(terms.values()).backward()
