@@ -414,7 +414,7 @@ def test_neighbours_are_rows_of_the_same_modality_and_label():
     o = model(batch, SILENT)
     model.remember(model.losses(o, batch, START)[1])
     again = model(batch, SILENT)
-    rows = F.normalize(o.location, dim=-1)
+    rows = F.normalize(o.location, dim=-1).detach()
     for b, m, j in ((0, 0, 0), (3, 2, 1)):
         distance = sorted(1 - float(rows[b, m, j] @ rows[i, m, j]) for i in range(len(batch)))
         assert again.spread[b, m, j].tolist() == pytest.approx([min(d, 1.0) for d in distance[:3]], abs=1e-12)

@@ -170,14 +170,16 @@ def _queue_loss(model: AffectModel, batch: Batch) -> tuple[Callable[[], object],
     classes = model.classes(batch.target).flatten()
 
     def ours() -> None:
-        torch.autograd.grad(contrast(rows, classes, model.n_classes, queue, "all"), rows)
+        rows.grad = None
+        contrast(rows, classes, model.n_classes, queue, "all").backward()
         queue.remember(queue.entries(rows, classes))
 
     held, labels, at = queue.rows.clone(), torch.randn(len(queue.rows)), [0]
 
     def naive() -> None:
         pool = torch.cat([rows, held.clone()]), torch.cat([classes.to(rows.dtype), labels.clone()])
-        torch.autograd.grad(supervised_contrastive(*pool, queue.temperature), rows)
+        rows.grad = None
+        supervised_contrastive(*pool, queue.temperature).backward()
         at[0] = enqueue(held, labels, at[0], rows.detach(), classes.to(rows.dtype))
 
     return ours, naive
