@@ -391,14 +391,14 @@ class LDDU(AffectModel):
 
     def forward(self, batch: Batch, noise: Noise) -> LDDUOutput:
         config = self.config
-        features = []
+        features, labels = [], self.labels.view_as(self.labels)  # counting products takes no leaf into a module
         for (m, x), input_norm, encoder, attention in zip(
             batch.features.items(), self.norms, self.encoders, self.attention
         ):
             mask = None if config.padded else batch.observed[m]
             x = x if mask is None else x.masked_fill(~mask.unsqueeze(-1), 0)
             steps = encoder(input_norm(x), mask, noise, config.dropout, config.attention_dropout)
-            features.append(attention(self.labels, steps, mask, noise, config.label_dropout))
+            features.append(attention(labels, steps, mask, noise, config.label_dropout))
         z = torch.stack(features, 1)  # (B, M, q, d)
         latent = self._latent(z, noise)
         drawn = self._draw(latent, noise) if config.sampled and noise.training else latent.location
