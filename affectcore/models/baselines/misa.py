@@ -21,17 +21,14 @@ Differences from the published code (thuiar/MMSA, commit a94e65d), each with its
 2. `text_lengths`: the code reads as many steps of every sequence as the text has, aligned or not.
 3. `squared_error`: the code trains regression with the squared error; clean with the absolute one, as all baselines.
 4. `unread`: the code makes a norm and a classifier of private and shared codes that no loss reads (3,588 parameters).
-On the same weights, `author` and the published code differ by at most 2e-6 in the outputs, 4e-7 in each loss and 1.2e-6
-of the largest entry in the gradient of the first audio LSTM (float32; MOSI shape, aligned and unaligned), by 9e-15,
-3e-15 and 3e-15 in float64; both have 1,138,033 parameters.
-What saves time and changes no value: all LSTMs of a layer run in one loop over time (`affectcore.nn.bundle`); |A' B|^2
-is the sum over the products of the B x B matrices A A' and B B'.
+On the same weights, `author` and the published code differ by at most 2e-6 in the outputs, 4e-7 in each loss and
+1.2e-6 of the largest entry in the gradient of the first audio LSTM (float32; MOSI shape, aligned and unaligned), by
+9e-15, 3e-15 and 3e-15 in float64; both have 1,138,033 parameters.
+What saves time and changes no value: |A' B|^2 is the sum over the products of the B x B matrices A A' and B B'.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -41,7 +38,6 @@ from affectcore.data.schema import Batch
 from affectcore.errors import ConfigError
 from affectcore.models.contract import AffectModel, Memo, Noise, Output, Progress, Shape
 from affectcore.nn.attention import MultiheadAttention
-from affectcore.nn.bundle import Packed, run
 from affectcore.nn.losses import as_prediction
 from affectcore.nn.pooling import masked_mean
 from affectcore.nn.recurrent import LSTM
@@ -77,7 +73,7 @@ class MISAOutput(Output):
 
 
 class SequenceEncoder(nn.Module):
-    """Two bidirectional LSTMs with a norm between: (B, T, D) to their last states, (B, 4D)."""
+    """Two bidirectional LSTMs with a norm between, last states of both: (B, T, D) to (B, 4D)."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -85,13 +81,10 @@ class SequenceEncoder(nn.Module):
         self.norm = nn.LayerNorm(2 * features)
         self.second = LSTM(2 * features, features, bidirectional=True)
 
-
-def read(encoders: Sequence[SequenceEncoder], sequences: Sequence[Packed]) -> list[Tensor]:
-    """Return each encoder's vector of its sequence, all in one loop over time."""
-    states, first = run([e.first for e in encoders], sequences)
-    normed = [Packed(e.norm(s.x), s.count) for e, s in zip(encoders, states)]
-    _, second = run([e.second for e in encoders], normed)
-    return [torch.cat(both, -1) for both in zip(first, second)]
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        states, first = self.first(x, mask)
+        _, second = self.second(self.norm(states), mask)
+        return torch.cat([first, second], -1)
 
 
 class TransformerLayer(nn.Module):
@@ -143,16 +136,13 @@ class MISA(AffectModel):
         return batch.valid(m) if config.gaps else batch.observed[m]
 
     def forward(self, batch: Batch, noise: Noise) -> MISAOutput:
-        x, names = batch.features, self.shape.modalities
-        masks = {m: self._mask(m, batch) for m in names}
-        raw = {m: masked_mean(x[m], masks[m]) for m in names if m in self.config.averaged}
-        if self.encoders:
-            encoders = cast(list[SequenceEncoder], list(self.encoders.values()))
-            raw |= zip(self.encoders, read(encoders, [Packed.of(x[m], masks[m]) for m in self.encoders]))
-        vectors = [norm(F.relu(linear(raw[m]))) for m, linear, norm in zip(names, self.project, self.norm)]
-        present = torch.stack([batch.observed[m].any(-1) for m in names], -1)  # (B, M)
-        present = torch.ones_like(present) if self.config.gaps else present
-        u = torch.stack(vectors, -2)  # (B, M, d)
+        vectors, there = [], []
+        for m, linear, norm in zip(self.shape.modalities, self.project, self.norm):
+            x, mask = batch.features[m], self._mask(m, batch)
+            h = masked_mean(x, mask) if m in self.config.averaged else self.encoders[m](x, mask)
+            vectors.append(norm(F.relu(linear(h))))
+            there.append(torch.ones_like(mask[..., 0]) if self.config.gaps else batch.observed[m].any(-1))
+        u, present = torch.stack(vectors, -2), torch.stack(there, -1)  # (B, M, d), (B, M)
         private = torch.sigmoid(torch.stack([f(v) for f, v in zip(self.private, vectors)], -2))
         shared = torch.sigmoid(self.shared(u))
         rebuilt = torch.stack([f(v) for f, v in zip(self.rebuild, (private + shared).unbind(-2))], -2)

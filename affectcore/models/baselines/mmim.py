@@ -28,8 +28,6 @@ trained by no optimiser of the code, nor by a stage here.
 On the same weights, `author` and the published code differ by at most 1.2e-7 in the outputs and 2e-6 in nce, lld and H
 (float32; MOSI shape, aligned and unaligned, a memory of one batch), by 4e-16 and 4e-15 in float64; both have 281,673
 parameters.
-What saves time and changes no value: all LSTMs run in one loop over time (`affectcore.nn.bundle`), in the first stage
-without gradients, which no parameter of the stage needs.
 """
 
 from collections.abc import Mapping
@@ -42,9 +40,10 @@ from torch import Tensor, nn
 
 from affectcore.data.schema import Batch
 from affectcore.errors import ConfigError
-from affectcore.models.baselines.self_mm import Encoder, pooled_vectors, sequence_vectors
 from affectcore.models.contract import AffectModel, Memo, Noise, Output, Progress, Shape, Stage
 from affectcore.nn.losses import as_prediction, task_loss
+from affectcore.nn.pooling import masked_mean
+from affectcore.nn.recurrent import LSTM
 
 
 @dataclass(frozen=True)
@@ -71,6 +70,18 @@ class MMIMOutput(Output):
     vectors: Mapping[str, Tensor]
     there: Mapping[str, Tensor]
     fused: Tensor
+
+
+class Encoder(nn.Module):
+    """Bidirectional LSTM over the steps, last states through a linear layer: (B, T, D) to (B, out)."""
+
+    def __init__(self, features: int, hidden: int, out: int) -> None:
+        super().__init__()
+        self.rnn, self.project = LSTM(features, hidden, bidirectional=True), nn.Linear(2 * hidden, out)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        out: Tensor = self.project(self.rnn(x, mask)[1])
+        return out
 
 
 class Bound(nn.Module):
@@ -105,7 +116,7 @@ class MMIM(AffectModel):
         size = {m: d if m in config.pooled else config.vector for m, d in shape.dims.items()}
         first, self.others = names[0], names[1:]
         self.encoders = nn.ModuleDict(
-            {m: Encoder(d, config.hidden, config.vector, True) for m, d in shape.dims.items() if m not in config.pooled}
+            {m: Encoder(d, config.hidden, config.vector) for m, d in shape.dims.items() if m not in config.pooled}
         )
         bound = (config.free_variance, config.short_likelihood)
         self.bounds = nn.ModuleDict({m: Bound(size[first], size[m], *bound) for m in self.others})
@@ -130,12 +141,17 @@ class MMIM(AffectModel):
         return {"nce": self.config.alpha, "lld": self.config.beta, "entropy": self.config.beta}
 
     def _vectors(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        config, names = self.config, self.shape.modalities
-        masks = {m: batch.valid(m) if config.gaps else batch.observed[m] for m in names}
-        vectors = pooled_vectors(batch, masks, config.pooled, config.first_step)
-        vectors |= sequence_vectors(batch, masks, self.encoders)
-        there = {m: mask.any(-1).to(vectors[m].dtype) for m, mask in masks.items()}  # 1 where lengths alone are known
-        return {m: vectors[m] for m in names}, there
+        config, vectors, there = self.config, {}, {}
+        for m in self.shape.modalities:
+            x = batch.features[m]
+            mask = batch.valid(m) if config.gaps else batch.observed[m]
+            seen = mask.any(-1)  # always, where lengths alone are known
+            if m in config.pooled:
+                h = x[..., 0, :].masked_fill(~mask[..., :1], 0) if config.first_step else masked_mean(x, mask)
+            else:
+                h = self.encoders[m](x, mask).masked_fill(~seen.unsqueeze(-1), 0)
+            vectors[m], there[m] = h, seen.to(x.dtype)
+        return vectors, there
 
     def forward(self, batch: Batch, noise: Noise) -> MMIMOutput:
         vectors, there = self._vectors(batch)
