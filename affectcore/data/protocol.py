@@ -118,7 +118,8 @@ class ByPosition(_Reindexed):
 class EachStep:
     """The training form of a protocol: `augment(batch, seed, step)` draws anew at every step, by (seed, step).
 
-    The protocol's own seed is not used.
+    The protocol's own seed is not used. The batch remembers what was hidden (`Batch.complete`), for models that learn
+    to recover it.
     """
 
     protocol: Protocol | PerBatch | ByPosition
@@ -126,8 +127,10 @@ class EachStep:
     def __call__(self, batch: Batch, seed: int, step: int) -> Batch:
         drawn = streams.key(seed, "augment", step)
         if isinstance(self.protocol, PerBatch | ByPosition):
-            return replace(self.protocol, protocol=replace(self.protocol.protocol, seed=drawn))(batch)
-        return replace(self.protocol, seed=drawn)(batch)
+            changed = replace(self.protocol, protocol=replace(self.protocol.protocol, seed=drawn))(batch)
+        else:
+            changed = replace(self.protocol, seed=drawn)(batch)
+        return changed.remembering(batch)
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,24 @@ class Batch:
         """The batch on `device`, floating tensors in `dtype` if given."""
         return self.map(lambda x: x.to(device, dtype if x.is_floating_point() else None))
 
+    def remembering(self, before: "Batch") -> "Batch":
+        """The batch, made of `before` by a protocol, with what that hid kept in `extras`, for `complete`."""
+        kept = {f"complete.{m}": x for m, x in before.features.items()}
+        kept |= {f"complete_observed.{m}": o for m, o in before.observed.items()}
+        return replace(self, extras={**self.extras, **kept})
+
+    @property
+    def remembers(self) -> bool:
+        """Whether the batch knows what a protocol hid."""
+        return all(f"complete.{m}" in self.extras for m in self.features)
+
+    def complete(self) -> "Batch":
+        """The batch before a protocol hid values if it `remembers`, itself otherwise: targets of training alone."""
+        if not self.remembers:
+            return self
+        x = {m: self.extras[f"complete.{m}"] for m in self.features}
+        return replace(self, features=x, observed={m: self.extras[f"complete_observed.{m}"] for m in self.features})
+
     def with_observed(self, observed: Mapping[str, Tensor]) -> "Batch":
         """The batch with values hidden: zero where the new mask is False. What is already hidden stays hidden."""
         both = {m: self.observed[m] & observed.get(m, self.observed[m]) for m in self.features}

@@ -329,4 +329,11 @@ BIBTEX: dict[str, str] = {
   year = {2022},
   doi = {10.1145/3503161.3548211}
 }""",
+    "rohydr": """@misc{rohydr,
+  title = {{RoHyDR}: Robust Hybrid Diffusion Recovery for Incomplete Multimodal Emotion Recognition},
+  author = {Jin, Yuehan and Liu, Xiaoqing and Yang, Yiyuan and Yu, Zhiwen and Zhang, Tong and Yang, Kaixiang},
+  year = {2025},
+  howpublished = {arXiv:2505.17501},
+  url = {https://arxiv.org/abs/2505.17501}
+}""",
 }

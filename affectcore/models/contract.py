@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from affectcore.data.schema import AffectData, Batch, Task
@@ -76,6 +77,7 @@ class Stage:
     one that belongs to both and that no loss of the stage reaches has a zero gradient and moves on by its momentum.
     keep_gradients: the gradients of the stage before, of the same step, are added instead of cleared.
     hands: entries of the memo that the later stages of the step find in `batch.extras` (and `remember` does not get).
+    separate: the gradient of every weighted term is taken by itself, and `AffectModel.combine` makes one of them.
     """
 
     name: str = "main"
@@ -84,6 +86,7 @@ class Stage:
     optimizer: str = ""
     keep_gradients: bool = False
     hands: tuple[str, ...] = ()
+    separate: bool = False
 
     @property
     def group(self) -> str:
@@ -135,6 +138,13 @@ class AffectModel(nn.Module, ABC):
     def stages(self) -> tuple[Stage, ...]:
         """Return the optimisation stages of one step, in order."""
         return (Stage(),)
+
+    def combine(
+        self, stage: Stage, gradients: Mapping[str, Mapping[str, Tensor]], memo: Memo
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return the gradient of a `separate` stage by parameter from those of its terms, and more for the memo."""
+        terms = list(gradients.values())
+        return {n: torch.stack([g[n] for g in terms]).sum(0) for n in terms[0]}, {}
 
     def remember(self, memo: Memo) -> None:
         """Write `memo` into the buffers (queues, running means). Called under no_grad after the step."""

@@ -126,6 +126,12 @@ MODELS: dict[str, Entry] = {
             "cider",
             shape="cider",
         ),
+        _paper(
+            "rohydr",
+            "RoHyDR",
+            "missing streams drawn by diffusion from those at hand, their fusion repaired adversarially",
+            "rohydr",
+        ),
         # floors
         _baseline("constant", "Constant", "best prediction without features: median or class shares", kind="estimator"),
         _baseline("linear", "Linear", "logistic or ridge regression on pooled features", kind="estimator"),

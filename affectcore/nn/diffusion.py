@@ -210,3 +210,22 @@ def euler_maruyama(
         normal = torch.zeros_like(x) if i == steps - 1 else normals[i]
         x = euler_maruyama_step(x, score(x, t), x.new_tensor(base**t), dt, normal)
     return x
+
+
+def euler_maruyama_preserving(
+    x: Tensor, denoise: Denoise, bars: Tensor, times: Sequence[int], normals: Tensor
+) -> Tensor:
+    """Return the last mean of the reverse variance-preserving SDE that starts as x at times[0] and visits `times`.
+
+    A step from alpha_bar `now` to `then` integrates beta over it: h = log(then / now) is g^2 dt and the drift is
+    -h x / 2. normals (len(times), *x.shape), the last unused.
+    """
+    levels = _levels(bars, times, True)
+    for i, then in enumerate(levels[1:]):
+        now = levels[i]
+        h = (then / now).log()
+        score = -denoise(x, times[i])[1] / (1 - now).sqrt()
+        x = x + h * (0.5 * x + score)
+        if i < len(times) - 1:
+            x = x + h.sqrt() * normals[i]
+    return x

@@ -99,6 +99,14 @@ def random_batch(shape: Shape, samples: int) -> Batch:
     return Batch(x, lengths, observed, target, rows, rows, environment=rows % 2)
 
 
+def without(batch: Batch, modalities: Sequence[str]) -> Batch:
+    """Return the batch with these modalities hidden, and remembered as targets."""
+    if not modalities:
+        return batch
+    hidden = {m: torch.zeros_like(batch.observed[m]) for m in modalities}
+    return batch.with_observed(hidden).remembering(batch)
+
+
 def _seconds(f: Callable[[], object]) -> float:
     start = time.process_time()
     f()
@@ -108,7 +116,7 @@ def _seconds(f: Callable[[], object]) -> float:
 def _measure(name: str, case: naive.Case, rounds: int) -> Benchmark:
     torch.manual_seed(0)
     shape = SHAPES[case.shape]
-    batch = random_batch(shape, case.batch)
+    batch = without(random_batch(shape, case.batch), case.hidden)
     model: AffectModel = registry.build(case.model, shape, case.preset, **case.settings)
     calls: tuple[Callable[[], object], ...]
     if case.part is not None:

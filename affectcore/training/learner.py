@@ -77,6 +77,7 @@ class Learner(ABC):
         self._like = next(model.parameters()).detach().new_zeros(())
         self._sizes: dict[Any, int] = {}
         self.terms: list[str] = []
+        self._chosen: dict[str, list[str]] = {}  # names of a stage's terms
 
     @property
     def device(self) -> torch.device:
@@ -174,7 +175,7 @@ class Learner(ABC):
         return self._sizes[known]
 
     def pass_(self, model: AffectModel, batch: Batch, words: Tensor, progress: Progress, stage: Stage) -> Any:
-        """Return (loss, (terms and loss in one vector, memo)) of one seed for one stage."""
+        """Return (loss, (terms and loss in one vector, memo)) of one seed for one stage; (K,) losses if `separate`."""
         noise = Pool(words, self._like)
         terms, memo = model.stage_losses(stage, batch, noise, progress)
         noise.close()
@@ -186,10 +187,12 @@ class Learner(ABC):
         if wrong:
             raise TrainingError(f"loss {wrong[0]!r} has shape {tuple(chosen[wrong[0]].shape)}, it must be a scalar")
         weights = model.weights(progress)
-        loss = torch.stack([weights.get(k, 1.0) * v for k, v in chosen.items()]).sum()
+        each = torch.stack([weights.get(k, 1.0) * v for k, v in chosen.items()])
+        loss = each.sum()
+        self._chosen[stage.name] = list(chosen)
         names = [*chosen, "total"]
         self._names(names if len(self.stages) == 1 else [f"{stage.name}.{k}" for k in names])
-        return loss, (torch.stack([*chosen.values(), loss]).detach(), dict(memo))
+        return each if stage.separate else loss, (torch.stack([*chosen.values(), loss]).detach(), dict(memo))
 
     def _names(self, names: list[str]) -> None:
         if not set(names) & set(self.terms):
@@ -218,11 +221,12 @@ class Single(Learner):
         for i, (stage, names) in enumerate(zip(self.stages, self._mine)):
             size = self.words(batch, progress, i)
             words = fill(self.seeds, size, self.device, "train", progress.step, i)[0]
-            loss, (terms, memo) = self.pass_(self.model, batch, words, progress, stage)
-            leaves = [self._params[n] for n in names]
-            found = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
-            grads = self._update(i, {n: g.unsqueeze(0) for n, g in zip(names, found)}, grads, progress, factors)
-            batch = self._hand(stage, batch, memo)
+            loss, (terms, new) = self.pass_(self.model, batch, words, progress, stage)
+            found, more = self._gradient(stage, loss, names, new)
+            grads = self._update(i, {n: g.unsqueeze(0) for n, g in found.items()}, grads, progress, factors)
+            new |= more
+            batch = self._hand(stage, batch, new)
+            memo |= new
             columns.append(terms)
         with torch.no_grad():
             if memo:
@@ -230,6 +234,20 @@ class Single(Learner):
             for n, average in self._ema.items() if self._averages(progress) else ():
                 average.lerp_(self._params[n], 1 - (self.recipe.ema_decay or 0))
         return torch.cat(columns).unsqueeze(0)
+
+    def _gradient(self, stage: Stage, loss: Tensor, names: list[str], memo: Tensors) -> tuple[Tensors, Tensors]:
+        leaves = [self._params[n] for n in names]
+
+        def of(x: Tensor, keep: bool) -> Tensors:
+            found = torch.autograd.grad(x, leaves, retain_graph=keep, allow_unused=True, materialize_grads=True)
+            return dict(zip(names, found))
+
+        if not stage.separate:
+            return of(loss, False), {}
+        parts = loss.unbind()
+        each = {k: of(x, x is not parts[-1]) for k, x in zip(self._chosen[stage.name], parts)}
+        with torch.no_grad():
+            return self.model.combine(stage, each, memo)
 
     @torch.no_grad()
     def predict(self, batch: Batch, chunk: int) -> Tensor:

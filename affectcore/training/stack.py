@@ -6,15 +6,15 @@ MALLOC_MMAP_THRESHOLD_, MALLOC_TRIM_THRESHOLD_ and MALLOC_TOP_PAD_ to, say, 4294
 before the process starts; without them a stack of ten sequence models is several times slower.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.func import grad_and_value, stack_module_state, vmap
+from torch.func import grad_and_value, stack_module_state, vjp, vmap
 
 from affectcore.data.schema import Batch
-from affectcore.models.contract import AffectModel, Progress
+from affectcore.models.contract import AffectModel, Progress, Stage
 from affectcore.nn.noise import fill
 from affectcore.training.learner import Learner, Tensors, forward, section
 from affectcore.training.recipe import Recipe
@@ -53,9 +53,13 @@ class Stack(Learner):
             words = fill(self.seeds, size, self.device, "train", progress.step, i)
             mine = {n: self._params[n] for n in names}
             rest = {k: v for k, v in {**self._params, **self._buffers}.items() if k not in mine}
-            found, (_, (terms, memo)) = vmap(grad_and_value(loss, has_aux=True))(mine, rest, batch, words)
+            if stage.separate:
+                found, terms, new = vmap(self._separate(stage, loss))(mine, rest, batch, words)
+            else:
+                found, (_, (terms, new)) = vmap(grad_and_value(loss, has_aux=True))(mine, rest, batch, words)
             grads = self._update(i, found, grads, progress, factors)
-            batch = self._hand(stage, batch, memo)
+            batch = self._hand(stage, batch, new)
+            memo |= new
             one = batch.map(lambda x: x[0])
             columns.append(terms)
         with torch.no_grad():
@@ -64,6 +68,18 @@ class Stack(Learner):
             for n, average in self._ema.items() if self._averages(progress) else ():
                 average.lerp_(self._params[n], 1 - (self.recipe.ema_decay or 0))
         return torch.cat(columns, 1)
+
+    def _separate(self, stage: Stage, loss: Callable[..., Any]) -> Callable[..., Any]:
+        """Return what `grad_and_value` would be if every term had a gradient of its own, combined by the model."""
+
+        def one(mine: Tensors, rest: Tensors, batch: Batch, words: Tensor) -> tuple[Tensors, Tensor, Tensors]:
+            value, pull, (terms, memo) = cast(Any, vjp(lambda p: loss(p, rest, batch, words), mine, has_aux=True))
+            rows = torch.eye(len(value), dtype=value.dtype, device=value.device)
+            each = {k: pull(row)[0] for k, row in zip(self._chosen[stage.name], rows)}
+            found, more = self.body.with_(mine | rest, lambda m: m.combine(stage, each, memo))
+            return found, terms, {**memo, **more}
+
+        return one
 
     def _remember(self, params: Tensors, buffers: Tensors, memo: Tensors) -> None:
         self.body.with_(params | buffers, lambda m: m.remember(memo))

@@ -14,6 +14,10 @@ class Traits:
     stand in for steps: not asked of `company`). ignored: preset -> modalities that serve in training alone and that no
     prediction reads.
     kinds: for a model of some kinds of task alone, further settings by kind (`small_data.make`).
+    skips_missing: a modality missing as a whole is never read, also by presets that read padding or gaps.
+    twin: settings of the comparison with the naive twin, beside the small ones.
+    steps, rates, eps: of the grid's descent: more steps where layers start at zero, a smaller rate by preset where
+    losses are sums, a larger epsilon of Adam where gradients are zero but for rounding, which it would scale up.
     """
 
     small: dict[str, Any] = field(default_factory=dict)
@@ -25,6 +29,11 @@ class Traits:
     one_step: tuple[str, ...] = ()
     ignored: dict[str, tuple[str, ...]] = field(default_factory=dict)
     kinds: dict[str, dict[str, Any]] = field(default_factory=dict)
+    skips_missing: bool = False
+    twin: dict[str, Any] = field(default_factory=dict)
+    steps: int = 3
+    rates: dict[str, float] = field(default_factory=dict)
+    eps: float = 1e-8
 
 
 TRAITS: dict[str, Traits] = {
@@ -214,6 +223,7 @@ TRAITS: dict[str, Traits] = {
         },
         golden={"width": 8, "heads": 2, "layers": 2, "label_heads": 4, "label_layers": 2, "label_feedforward": 6},
         padded=("author",),
+        skips_missing=True,
     ),
     "lddu": Traits(
         {
@@ -260,6 +270,7 @@ TRAITS: dict[str, Traits] = {
             "vision_hidden": 5,
             "class_hidden": 6,
         },
+        twin={"skip_zero": False},  # empty steps without a position tie in the maximum, and rounding decides
         padded=("author",),
     ),
     "emt_dlfr": Traits(
@@ -305,6 +316,7 @@ TRAITS: dict[str, Traits] = {
     ),
     "mplmm": Traits(
         {"width": 8, "heads": 2, "layers": 2, "prompt_length": 3},
+        skips_missing=True,
         golden={"width": 8, "heads": 2, "layers": 3, "prompt_length": 3},
         gaps=("author",),
     ),
@@ -345,6 +357,49 @@ TRAITS: dict[str, Traits] = {
         },
         golden={"width": 8, "heads": 2, "layers": 2, "memory_layers": 1, "kernel": 3},
         gaps=("author",),  # it reads padding too, but its length is fixed: there is never more of it
+    ),
+    "rohydr": Traits(
+        {
+            "width": 8,
+            "kernel": 1,
+            "heads": 2,
+            "layers": 1,
+            "memory_layers": 1,
+            "denoiser_width": 8,
+            "denoiser_depth": 1,
+            "denoiser_heads": 2,
+            "diffusion_steps": 20,
+            "sampling_steps": 4,
+            "sampling_steps_test": 4,
+            "reconstructor_blocks": 1,
+            "reduction": 4,
+            "mrec_hidden": (6, 5),
+            "discriminator_hidden": (6, 5),
+            "pretraining": 0.2,
+            "recoverable": ("text",),
+        },
+        golden={
+            "width": 8,
+            "kernel": 3,
+            "heads": 2,
+            "layers": 2,
+            "memory_layers": 2,
+            "denoiser_width": 8,
+            "denoiser_depth": 2,
+            "denoiser_heads": 2,
+            "sampling_steps_test": 4,
+            "reconstructor_blocks": 2,
+            "reduction": 4,
+            "mrec_hidden": (6, 5),
+            "discriminator_hidden": (6, 5),
+        },
+        padded=("author_may", "author_dec"),
+        unread={"author_may": ("project",), "author_dec": ("project",)},
+        skips_missing=True,
+        twin={"draws": 0, "recoverable": (), "kernel": 3},
+        steps=5,
+        rates={"author_may": 1e-4},
+        eps=1.0,
     ),
 }
 

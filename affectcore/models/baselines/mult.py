@@ -29,9 +29,7 @@ What saves time and changes no value: the normalised memory is computed once per
 the projections of all layers that read it; the last memory layer is evaluated at the one step that is read.
 """
 
-import math
 from dataclasses import dataclass, replace
-from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -40,9 +38,9 @@ from torch import Tensor, nn
 from affectcore.data.schema import Batch
 from affectcore.errors import ConfigError
 from affectcore.models.contract import AffectModel, Noise, Output, Shape
-from affectcore.nn.attention import MultiheadAttention, attend, sinusoids
+from affectcore.nn.fusion import CrossModal, Drop, Memory, future, place
 from affectcore.nn.losses import as_prediction
-from affectcore.nn.pooling import hide, last_observed, step_at
+from affectcore.nn.pooling import hide, last_observed
 
 
 @dataclass(frozen=True)
@@ -69,84 +67,6 @@ class MulTOutput(Output):
     """hidden: (B, M (M - 1) d), the fused representation."""
 
     hidden: Tensor
-
-
-class Layer(nn.Module):
-    """Pre-norm attention and a two-layer network of four times the width, both with a residual."""
-
-    def __init__(self, features: int, heads: int) -> None:
-        super().__init__()
-        self.attention = MultiheadAttention(features, heads)
-        self.norm_attention, self.norm_network = nn.LayerNorm(features), nn.LayerNorm(features)
-        self.up, self.down = nn.Linear(features, 4 * features), nn.Linear(4 * features, features)
-        for linear in (self.up, self.down):
-            nn.init.xavier_uniform_(linear.weight)
-            nn.init.zeros_(linear.bias)
-
-    def memory_map(self) -> tuple[Tensor, Tensor]:
-        """Return the weight (2d, d) and bias (2d,) that take a normalised memory to keys and values.
-
-        The layer's norm applies to keys too; its scale g and shift b fold into W (g x + b) = (W g) x + W b.
-        """
-        d, norm = self.attention.features, self.norm_attention
-        w = self.attention.in_proj_weight[d:]
-        return w * norm.weight, w @ norm.bias + self.attention.in_proj_bias[d:]
-
-    def forward(
-        self,
-        x: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        mask: Tensor | None,
-        hidden: Tensor | None,
-        noise: Noise,
-        p: float,
-    ) -> Tensor:
-        a = self.attention
-        d = a.features
-        q = F.linear(self.norm_attention(x), a.in_proj_weight[:d], a.in_proj_bias[:d])
-        x = x + a.out_proj(attend(q, keys, values, a.heads, mask, hidden, noise, p))
-        return x + self.down(F.relu(self.up(self.norm_network(x))))
-
-
-class CrossModal(nn.Module):
-    """Steps of one modality attending to the same memory, another modality, in every layer: (B, T, d) to (B, T, d)."""
-
-    def __init__(self, features: int, heads: int, layers: int) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList([Layer(features, heads) for _ in range(layers)])
-        self.norm = nn.LayerNorm(features)
-
-    def forward(
-        self, x: Tensor, memory: Tensor, mask: Tensor | None, hidden: Tensor | None, noise: Noise, p: float
-    ) -> Tensor:
-        """memory (B, S, d), normalised: one product gives the keys and values of all layers."""
-        maps = [layer.memory_map() for layer in cast(list[Layer], self.layers)]
-        projected = F.linear(memory, torch.cat([w for w, _ in maps]), torch.cat([b for _, b in maps]))
-        for layer, kv in zip(self.layers, projected.chunk(len(maps), -1)):  # (B, S, 2d) each
-            x = layer(x, *kv.chunk(2, -1), mask, hidden, noise, p)
-        out: Tensor = self.norm(x)
-        return out
-
-
-class Memory(nn.Module):
-    """Steps of one modality attending to themselves; only the state at one step is returned: (B, T, d) to (B, d)."""
-
-    def __init__(self, features: int, heads: int, layers: int) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList([Layer(features, heads) for _ in range(layers)])
-        self.norm = nn.LayerNorm(features)
-
-    def forward(
-        self, x: Tensor, position: Tensor, mask: Tensor | None, hidden: Tensor | None, noise: Noise, p: float
-    ) -> Tensor:
-        for i, layer in enumerate(cast(list[Layer], self.layers)):
-            keys, values = F.linear(F.layer_norm(x, x.shape[-1:]), *layer.memory_map()).chunk(2, -1)
-            if i == len(self.layers) - 1:  # the other steps of the last layer are read by nobody
-                x, hidden = step_at(x, position).unsqueeze(-2), None  # the last step may see all before it
-            x = layer(x, keys, values, mask, hidden, noise, p)
-        out: Tensor = self.norm(x.squeeze(-2))
-        return out
 
 
 class MulT(AffectModel):
@@ -183,27 +103,24 @@ class MulT(AffectModel):
 
     def _place(self, x: Tensor, noise: Noise) -> Tensor:
         """Return the input of a stack: x (B, T, D) scaled by the root of D, positions added, some of it dropped."""
-        x = x * math.sqrt(x.shape[-1])
-        if self.config.positions:
-            x = x + sinusoids(x.shape[-2], x.shape[-1], x)
-        return noise.dropout(x, self.config.embed_dropout)
+        return noise.dropout(place(x, self.config.positions), self.config.embed_dropout)
 
     def forward(self, batch: Batch, noise: Noise) -> MulTOutput:
         config, names = self.config, self.shape.modalities
         rates = {"audio": config.attention_dropout_audio, "vision": config.attention_dropout_vision}
-        p = [rates.get(m, config.attention_dropout) for m in names]
+        drops = [Drop(rates.get(m, config.attention_dropout)) for m in names]
         masks = [None if config.padded else batch.observed[m] for m in names]
         x = [self._embed(i, m, batch, noise) for i, m in enumerate(names)]  # (B, T_m, d)
         memory = [F.layer_norm(v, v.shape[-1:]) for v in x]
         z: list[list[Tensor]] = [[] for _ in names]
         for (i, j), stack in zip(self.pairs, self.cross):  # steps of i that attended to j, (B, T_i, d)
-            z[i].append(stack(x[i], memory[j], masks[j], self._future(x[i], x[j]), noise, p[j]))
+            z[i].append(stack(x[i], memory[j], masks[j], self._future(x[i], x[j]), noise, drops[j]))
         hidden = []
         for i, m in enumerate(names):
             mask = masks[i]
             end = torch.full_like(batch.lengths[m], x[i].shape[-2] - 1) if mask is None else last_observed(mask)
             h = self.memory[i](
-                self._place(torch.cat(z[i], -1), noise), end, mask, self._future(x[i], x[i]), noise, p[i]
+                self._place(torch.cat(z[i], -1), noise), end, mask, self._future(x[i], x[i]), noise, drops[i]
             )  # (B, (M - 1) d)
             hidden.append(h if mask is None else h * mask.any(-1, keepdim=True).to(h.dtype))
         h = torch.cat(hidden, -1)
@@ -212,10 +129,7 @@ class MulT(AffectModel):
 
     def _future(self, x: Tensor, memory: Tensor) -> Tensor | None:
         """(T, S) bool, True where key j comes more than |S - T| steps after query i; None if the mask is off."""
-        if not self.config.future_mask:
-            return None
-        t, s = x.shape[-2], memory.shape[-2]
-        return torch.ones(t, s, dtype=torch.bool, device=x.device).triu(1 + abs(s - t))
+        return future(x, memory) if self.config.future_mask else None
 
 
 CLEAN = Config()

@@ -40,10 +40,10 @@ from torch import Tensor, nn
 
 from affectcore.data.schema import Batch
 from affectcore.errors import ConfigError
-from affectcore.models.baselines.mult import Layer
 from affectcore.models.baselines.unimodal_labels import Head, UnimodalLabels, unimodal_losses
 from affectcore.models.contract import AffectModel, Memo, Noise, Output, Progress, Shape
 from affectcore.nn.attention import attend, sinusoids
+from affectcore.nn.fusion import Layer
 from affectcore.nn.losses import as_prediction
 from affectcore.nn.pooling import hide, last_observed, step_at
 from affectcore.nn.recurrent import LSTM

@@ -31,7 +31,8 @@ class Case:
     """What is timed: a training step of a model in a preset, on a batch of a shape of `affectcore.models.shapes`.
 
     The author preset is compared with its naive twin, any other has none unless `twin`. part: a name of the module's
-    PARTS instead of the whole step. settings: overrides of the preset.
+    PARTS instead of the whole step. settings: overrides of the preset. hidden: modalities that a protocol hides from
+    all samples.
     """
 
     model: str
@@ -41,6 +42,7 @@ class Case:
     part: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     twin: bool | None = None
+    hidden: tuple[str, ...] = ()
 
     @property
     def compared(self) -> bool:

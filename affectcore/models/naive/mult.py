@@ -8,9 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from affectcore.data.schema import Batch
-from affectcore.models.baselines.mult import Layer, MulT
+from affectcore.models.baselines.mult import MulT
 from affectcore.models.naive import Case, Twin
 from affectcore.models.naive.layers import linear
+from affectcore.nn.fusion import Layer
 
 CASES = {
     "mult_aligned": Case("mult", batch=16),
@@ -23,7 +24,7 @@ CASES = {
 class NaiveLayer(nn.Module):
     """Time first, `nn.MultiheadAttention`, the layer's norm applied to queries, keys and values one by one."""
 
-    def __init__(self, layer: Layer, dropout: float) -> None:
+    def __init__(self, layer: Layer, dropout: float, relu: float = 0.0, residual: float = 0.0) -> None:
         super().__init__()
         d, heads = layer.attention.features, layer.attention.heads
         self.attention = nn.MultiheadAttention(d, heads, dropout=dropout)
@@ -32,20 +33,23 @@ class NaiveLayer(nn.Module):
         self.norms[0].load_state_dict(layer.norm_attention.state_dict())
         self.norms[1].load_state_dict(layer.norm_network.state_dict())
         self.up, self.down = linear(layer.up), linear(layer.down)
+        self.relu, self.residual = relu, residual
 
     def forward(self, x: Tensor, keys: Tensor, values: Tensor, future: Tensor) -> Tensor:
         keys, values = self.norms[0](keys), self.norms[0](values)
-        x = (
-            x + self.attention(self.norms[0](x), keys, values, attn_mask=future)[0]
-        )  # averages the weights, as published
-        out: Tensor = x + self.down(F.relu(self.up(self.norms[1](x))))
+        mixed = self.attention(self.norms[0](x), keys, values, attn_mask=future)[0]  # averages weights, as published
+        x = x + F.dropout(mixed, self.residual, self.training)
+        h = F.dropout(F.relu(self.up(self.norms[1](x))), self.relu, self.training)
+        out: Tensor = x + F.dropout(self.down(h), self.residual, self.training)
         return out
 
 
 class NaiveStack(nn.Module):
-    def __init__(self, stack: Any, dropout: float, embed_dropout: float) -> None:
+    def __init__(
+        self, stack: Any, dropout: float, embed_dropout: float, relu: float = 0.0, residual: float = 0.0
+    ) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(NaiveLayer(layer, dropout) for layer in stack.layers)
+        self.layers = nn.ModuleList(NaiveLayer(layer, dropout, relu, residual) for layer in stack.layers)
         self.norm = nn.LayerNorm(stack.norm.normalized_shape)
         self.norm.load_state_dict(stack.norm.state_dict())
         self.p = embed_dropout
