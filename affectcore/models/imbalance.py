@@ -116,7 +116,7 @@ class Imbalance(Wrapper):
                 f"imbalance: samples = {config.samples} must exceed every count of a label, {max(counts)}"
             )
         n = torch.tensor(counts if needed else [1] * task.outputs, dtype=torch.float64)
-        whole = config.samples if labels else float(n.sum())
+        whole = config.samples if labels else sum(counts)
         share = n / whole if needed else torch.full_like(n, 0.5)
         self.register_buffer("shift", (config.tau * (share.logit() if labels else share.log())).float())
         weights = class_weights(counts, config.weighting, config.most, config.samples if labels else 0)
