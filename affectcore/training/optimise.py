@@ -73,14 +73,19 @@ def clip(grads: dict[str, Tensor], recipe: Recipe) -> dict[str, Tensor]:
             parts.setdefault(("", recipe.clip_norm), []).append(n)
     clipped = dict(grads)  # out of place: two parameters may share one gradient tensor
     for (_, bound), names in parts.items():
-        norm = torch.stack([grads[n].flatten(1).square().sum(1) for n in names]).sum(0).sqrt()
+        norm = torch.stack([_rows(grads[n]).square().sum(1) for n in names]).sum(0).sqrt()
         scale = (bound / (norm + 1e-6)).clamp(max=1)
         for n in names:
             clipped[n] = _scaled(grads[n], scale)
     if recipe.clip_each is not None:
         for n, g in clipped.items():
-            clipped[n] = _scaled(g, (recipe.clip_each / (g.flatten(1).norm(dim=1) + 1e-6)).clamp(max=1))
+            clipped[n] = _scaled(g, (recipe.clip_each / (_rows(g).norm(dim=1) + 1e-6)).clamp(max=1))
     return clipped
+
+
+def _rows(x: Tensor) -> Tensor:
+    """Return x (S, ...) as (S, K), K = 1 where the parameter is a scalar."""
+    return x.reshape(len(x), -1)
 
 
 def _scaled(x: Tensor, factors: Tensor) -> Tensor:

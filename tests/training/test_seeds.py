@@ -105,6 +105,13 @@ def test_finished_seeds_leave_the_stack_and_the_others_do_not_notice(name, sched
     assert max(map(gap, alone, together)) < 1e-6  # some hundred Adam steps magnify rounding
 
 
+@pytest.mark.parametrize("variant", ["bert adam", "adam, prefixes", "plateau, bert adam"])
+def test_scalar_parameters_are_clipped_and_updated_alike(variant):
+    _, alone, together = alone_and_together("Scalar", VARIANTS[variant])
+    assert max(map(gap, alone, together)) < 1e-8
+    assert all(abs(float(f.state["temperature"]) - 1.5) > 1e-3 for f in together)
+
+
 def poison(batch, seed, step):
     bad = math.nan if seed == 0 and step >= 2 else 1.0
     return replace(batch, features={m: x * bad for m, x in batch.features.items()})

@@ -125,6 +125,18 @@ class Queue(Toy):
         self.at.copy_((self.at + n) % len(self.queue))
 
 
+class Scalar(Toy):
+    """A learned temperature, a parameter without dimension."""
+
+    def __init__(self, config: ToyConfig, shape: Shape) -> None:
+        super().__init__(config, shape)
+        self.temperature = nn.Parameter(torch.tensor(1.5))
+
+    def forward(self, batch: Batch, noise: Noise) -> Output:
+        h = torch.tanh(self.temperature * self.encoder(pooled(batch)))
+        return self.finish(noise.dropout(h, self.config.dropout))
+
+
 @dataclass(frozen=True)
 class TwoOutput(Output):
     rebuilt: Tensor
@@ -187,7 +199,7 @@ class TwoPass(Toy):
         return {"task": task_loss(self.shape.task, self.finish(h).prediction, batch.target), "near": near}, {}
 
 
-MODELS = {c.__name__: c for c in (Toy, Attention, Queue, TwoStage, TwoPass)}
+MODELS = {c.__name__: c for c in (Toy, Attention, Queue, Scalar, TwoStage, TwoPass)}
 
 
 @dataclass(frozen=True)
