@@ -76,7 +76,7 @@ def test_codes_are_drawn_in_training_and_if_asked_in_evaluation():
 
 
 def test_starts_and_refusals():
-    model, _ = built("author", hidden=2000)
+    model, _ = built("author", hidden=2000, bert_start=True)
     assert model.bottlenecks[0].first.weight.std().item() == pytest.approx(0.02, rel=0.05)
     assert built(hidden=2000)[0].bottlenecks[0].first.weight.std() > 0.1
     with pytest.raises(ConfigError, match="kernel 4 must be odd"):

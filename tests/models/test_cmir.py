@@ -258,7 +258,7 @@ def test_true_environments_compare_the_heads_of_all_environments():
     torch.testing.assert_close(terms["heads"], learn)
     assert not any(k.startswith("heads") for k in reached(model, terms["invariance"]))
     with pytest.raises(ConfigError, match="true environments need data with environments"):
-        run(model, batch_of())
+        run(model, replace(batch, environment=None))
 
 
 @pytest.mark.parametrize("kind", ["coral", "mmd"])
