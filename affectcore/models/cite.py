@@ -42,8 +42,10 @@ BIBTEX: dict[str, str] = {
   author = {Yu, Wenmeng and Xu, Hua and Yuan, Ziqi and Wu, Jiele},
   booktitle = {Proceedings of the AAAI Conference on Artificial Intelligence},
   volume = {35},
+  number = {12},
   pages = {10790--10797},
-  year = {2021}
+  year = {2021},
+  doi = {10.1609/aaai.v35i12.17289}
 }""",
     "han2021improving": """@inproceedings{han2021improving,
   title = {Improving Multimodal Fusion with Hierarchical Mutual Information Maximization for Multimodal Sentiment
@@ -51,13 +53,15 @@ BIBTEX: dict[str, str] = {
   author = {Han, Wei and Chen, Hui and Poria, Soujanya},
   booktitle = {Proceedings of the 2021 Conference on Empirical Methods in Natural Language Processing},
   pages = {9180--9192},
-  year = {2021}
+  year = {2021},
+  doi = {10.18653/v1/2021.emnlp-main.723}
 }""",
     "wang2023tetfn": """@article{wang2023tetfn,
   title = {{TETFN}: A text enhanced transformer fusion network for multimodal sentiment analysis},
   author = {Wang, Di and Guo, Xutong and Tian, Yumin and Liu, Jinhui and He, LiHuo and Luo, Xuemei},
   journal = {Pattern Recognition},
   volume = {136},
+  pages = {109259},
   year = {2023},
   doi = {10.1016/j.patcog.2022.109259}
 }""",
@@ -78,7 +82,7 @@ BIBTEX: dict[str, str] = {
   number = {7},
   pages = {8419--8432},
   year = {2023},
-  url = {https://arxiv.org/abs/2203.02177}
+  doi = {10.1109/TPAMI.2023.3234553}
 }""",
     "pham2019found": """@inproceedings{pham2019found,
   title = {Found in Translation: Learning Robust Joint Representations by Cyclic Translations Between Modalities},
@@ -86,6 +90,7 @@ BIBTEX: dict[str, str] = {
             P{\\'o}czos, Barnab{\\'a}s},
   booktitle = {Proceedings of the AAAI Conference on Artificial Intelligence},
   volume = {33},
+  pages = {6892--6899},
   year = {2019},
   url = {https://arxiv.org/abs/1812.07809}
 }""",
@@ -102,15 +107,20 @@ BIBTEX: dict[str, str] = {
            Analysis},
   author = {Sun, Licai and Lian, Zheng and Liu, Bin and Tao, Jianhua},
   journal = {IEEE Transactions on Affective Computing},
-  year = {2023},
+  volume = {15},
+  number = {1},
+  pages = {309--325},
+  year = {2024},
   note = {arXiv:2208.07589}
 }""",
     "yuan2023noise": """@article{yuan2023noise,
   title = {Noise Imitation Based Adversarial Training for Robust Multimodal Sentiment Analysis},
   author = {Yuan, Ziqi and Liu, Yihe and Xu, Hua and Gao, Kai},
   journal = {IEEE Transactions on Multimedia},
-  year = {2023},
-  url = {https://ieeexplore.ieee.org/document/10103636}
+  volume = {26},
+  pages = {529--539},
+  year = {2024},
+  doi = {10.1109/TMM.2023.3267882}
 }""",
     "zhang2024towards": """@inproceedings{zhang2024towards,
   title = {Towards Robust Multimodal Sentiment Analysis with Incomplete Data},
@@ -125,7 +135,8 @@ BIBTEX: dict[str, str] = {
   booktitle = {Proceedings of the 62nd Annual Meeting of the Association for Computational Linguistics (Volume 1: Long
                Papers)},
   pages = {1726--1736},
-  year = {2024}
+  year = {2024},
+  url = {https://aclanthology.org/2024.acl-long.94/}
 }""",
     "affectdiff": """@misc{affectdiff,
   title = {Multimodal Emotion Recognition via Causal-Diffusion Bridge ({Affect-Diff})},
@@ -140,30 +151,37 @@ BIBTEX: dict[str, str] = {
   author = {Huang, Jingwang and Zhong, Jiang and Lei, Qin and Gao, Jinpeng and Yang, Yuming and Wang, Sirui and
             Li, Peiguang and Wei, Kaiwen},
   year = {2025},
-  howpublished = {Findings of ACL 2025; arXiv:2502.13954},
+  howpublished = {Findings of ACL 2025, as ``Latent Distribution Decouple for Uncertain-Aware Multimodal Multi-label
+                  Emotion Recognition''; arXiv:2502.13954},
   url = {https://arxiv.org/abs/2502.13954}
 }""",
-    "cmir": """@misc{cmir,
+    "cmir": """@inproceedings{cmir,
   title = {Learning Invariant Modality Representation for Robust Multimodal Learning from a Causal Inference
            Perspective},
   author = {Mai, Sijie and Han, Shiqin},
+  booktitle = {Proceedings of the 64th Annual Meeting of the Association for Computational Linguistics (Volume 1: Long
+               Papers)},
+  pages = {45698--45721},
   year = {2026},
-  howpublished = {ACL 2026, pages 45698--45721; arXiv:2604.18460},
-  url = {https://arxiv.org/abs/2604.18460}
+  doi = {10.18653/v1/2026.acl-long.2119},
+  note = {arXiv:2604.18460}
 }""",
     "peng2024carat": """@inproceedings{peng2024carat,
   title = {{CARAT}: Contrastive Feature Reconstruction and Aggregation for Multi-Modal Multi-Label Emotion Recognition},
   author = {Peng, Cheng and Chen, Ke and Shou, Lidan and Chen, Gang},
   booktitle = {Proceedings of the AAAI Conference on Artificial Intelligence},
   year = {2024},
-  url = {https://arxiv.org/abs/2312.10201}
+  doi = {10.1609/aaai.v38i13.29374}
 }""",
     "zhang2022tailor": """@inproceedings{zhang2022tailor,
   title = {Tailor Versatile Multi-modal Learning for Multi-label Emotion Recognition},
   author = {Zhang, Yi and Chen, Mingyuan and Shen, Jundong and Wang, Chongjun},
   booktitle = {Proceedings of the AAAI Conference on Artificial Intelligence},
+  volume = {36},
+  number = {8},
+  pages = {9100--9108},
   year = {2022},
-  url = {https://arxiv.org/abs/2201.05834}
+  doi = {10.1609/aaai.v36i8.20895}
 }""",
     "cider": """@misc{cider,
   title = {Towards Robust Multimodal Emotion Recognition under Missing Modalities and Distribution Shifts},
@@ -296,14 +314,18 @@ BIBTEX: dict[str, str] = {
   author = {Zhang, Dong and Ju, Xincheng and Zhang, Wei and Li, Junhui and Li, Shoushan and Zhu, Qiaoming and
             Zhou, Guodong},
   booktitle = {Proceedings of the AAAI Conference on Artificial Intelligence},
+  volume = {35},
+  pages = {14338--14346},
   year = {2021}
 }""",
     "mai2022mib": """@article{mai2022mib,
   title = {Multimodal Information Bottleneck: Learning Minimal Sufficient Unimodal and Multimodal Representations},
   author = {Mai, Sijie and Zeng, Ying and Hu, Haifeng},
   journal = {IEEE Transactions on Multimedia},
-  year = {2022},
-  url = {https://arxiv.org/abs/2210.17444}
+  volume = {25},
+  pages = {4121--4134},
+  year = {2023},
+  doi = {10.1109/TMM.2022.3171679}
 }""",
     "xiao2024neuro": """@inproceedings{xiao2024neuro,
   title = {Neuro-Inspired Information-Theoretic Hierarchical Perception for Multimodal Learning},
@@ -318,7 +340,6 @@ BIBTEX: dict[str, str] = {
   author = {Wang, Pan and Zhou, Qiang and Wu, Yawen and Chen, Tianlong and Hu, Jingtong},
   booktitle = {Proceedings of the AAAI Conference on Artificial Intelligence},
   volume = {39},
-  number = {20},
   pages = {21180--21188},
   year = {2025}
 }""",
@@ -326,8 +347,9 @@ BIBTEX: dict[str, str] = {
   title = {Counterfactual Reasoning for Out-of-distribution Multimodal Sentiment Analysis},
   author = {Sun, Teng and Wang, Wenjie and Jing, Liqiang and Cui, Yiran and Song, Xuemeng and Nie, Liqiang},
   booktitle = {Proceedings of the 30th ACM International Conference on Multimedia},
+  pages = {15--23},
   year = {2022},
-  doi = {10.1145/3503161.3548211}
+  url = {https://arxiv.org/abs/2207.11652}
 }""",
     "rohydr": """@misc{rohydr,
   title = {{RoHyDR}: Robust Hybrid Diffusion Recovery for Incomplete Multimodal Emotion Recognition},
