@@ -25,7 +25,6 @@ from affectcore.models.shapes import SHAPES
 from affectcore.training.learner import Single
 from affectcore.training.recipe import Recipe
 
-
 LONGEST = 60.0
 """CPU seconds after which our form of a case is not timed again, so that the largest models get fewer rounds."""
 

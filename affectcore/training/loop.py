@@ -382,9 +382,13 @@ def _longest(batch: Batch) -> dict[str, int]:
 
 
 def _cut(batch: Batch, steps: Mapping[str, int]) -> Batch:
-    """The batch without the steps beyond the longest sequence of each modality."""
-    features = {m: x[..., : steps[m], :] for m, x in batch.features.items()}
-    return replace(batch, features=features, observed={m: o[..., : steps[m]] for m, o in batch.observed.items()})
+    """The batch, and what it remembers, without the steps beyond the longest sequence of each modality."""
+
+    def cut(b: Batch) -> Batch:
+        features = {m: x[..., : steps[m], :] for m, x in b.features.items()}
+        return replace(b, features=features, observed={m: o[..., : steps[m]] for m, o in b.observed.items()})
+
+    return cut(batch).remembering(cut(batch.complete())) if batch.remembers else cut(batch)
 
 
 def peak_memory_mb(device: torch.device) -> float:

@@ -123,7 +123,7 @@ def test_seeds_that_are_none(seeds):
 
 
 def test_sources_follow_imports_but_not_registries():
-    mlp = replace(SPEC, execute="affectcore.studies.execute:train_and_score")
+    mlp = replace(SPEC, execute="affectcore.studies.execute:train_and_score", overrides={})
     files = sources.closure(sources.modules(mlp))
     inside = "models.baselines.mlp data.worlds.imbalance training.loop data.schema evaluation.metrics studies.execute"
     outside = "models.baselines.linear models.registry data.worlds.ambiguity studies.store studies.runner studies.spec"

@@ -11,6 +11,8 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from toys import MODELS, Queue, Toy, ToyConfig, builder, toy_data
 
+from affectcore.data.missing import make_missing
+from affectcore.data.protocol import EachStep
 from affectcore.data.schema import AffectData, Selection
 from affectcore.errors import ConfigError, TrainingError
 from affectcore.models.contract import Progress, Shape, Stage
@@ -418,6 +420,24 @@ def test_trimming_changes_nothing_or_is_refused():
     with pytest.raises(ConfigError, match="trim = True must not change results"):
         fit(builder("Attention", DATA), DATA, QUICK.but(trim=True), [0])
     fit(builder("Attention", DATA, dropout=0.0), DATA, QUICK.but(trim=True), [0])
+
+
+def test_what_a_batch_remembers_is_trimmed_with_it(monkeypatch):
+    seen = []
+    forward = Toy.forward
+
+    def spy(self, batch, noise):
+        if noise.training:  # what was hidden fits the batch: same steps, equal where nothing was hidden
+            full, same = batch.complete(), batch.observed["text"].unsqueeze(-1)
+            assert full.features["text"].shape == batch.features["text"].shape
+            assert torch.equal(full.features["text"] * same, batch.features["text"] * same)
+            seen.append((full.observed["text"] & ~batch.observed["text"]).any())
+        return forward(self, batch, noise)
+
+    monkeypatch.setattr(Toy, "forward", spy)
+    hide = EachStep(make_missing("rmfm", 0.5, 0))
+    fit(builder("Toy", DATA), DATA, QUICK.but(trim=True, batch_size=2, epochs=1), [0], augment=hide)
+    assert any(seen)
 
 
 def test_trimming_really_trims(monkeypatch):
