@@ -351,6 +351,14 @@ BIBTEX: dict[str, str] = {
   year = {2022},
   url = {https://arxiv.org/abs/2207.11652}
 }""",
+    "sun2023gear": """@inproceedings{sun2023gear,
+  title = {General Debiasing for Multimodal Sentiment Analysis},
+  author = {Sun, Teng and Ni, Juntong and Wang, Wenjie and Jing, Liqiang and Wei, Yinwei and Nie, Liqiang},
+  booktitle = {Proceedings of the 31st ACM International Conference on Multimedia},
+  pages = {5861--5869},
+  year = {2023},
+  doi = {10.1145/3581783.3612051}
+}""",
     "rohydr": """@misc{rohydr,
   title = {{RoHyDR}: Robust Hybrid Diffusion Recovery for Incomplete Multimodal Emotion Recognition},
   author = {Jin, Yuehan and Liu, Xiaoqing and Yang, Yiyuan and Yu, Zhiwen and Zhang, Tong and Yang, Kaixiang},

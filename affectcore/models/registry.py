@@ -243,6 +243,13 @@ MODELS: dict[str, Entry] = {
         ),
         # language bias
         _baseline("clue", "CLUE", "any model beside a text branch whose direct effect is subtracted", "sun2022clue"),
+        _baseline(
+            "gear",
+            "GEAR",
+            "any model on robust features, samples that biased ones explain weigh little",
+            "sun2023gear",
+            shape="mosi_unaligned",
+        ),
         # wrappers: an objective, a loss or an ensemble over any other model
         _baseline("maci", "MACI", "any model, CIDer's causal head on its joint vector, counterfactual passes", "cider"),
         _baseline("modality_dropout", "ModalityDropout", "any model, trained with modalities hidden at random"),

@@ -6,6 +6,7 @@ inputs were padded to the longest modality. gcnet, mmin: by zeroQiaoba/GCNet, co
 code when it was written, to notice any change.
 tfr_net, emt_dlfr, niat, lnln, mplmm: by the public code that their files name, made to compute in float64 throughout;
 NIAT's on aligned inputs, EMT-DLFR's with text lengths such that one step is left.
+gear: by Teng-Sun/GEAR, commit cab45ac, with a narrower transformer.
 """
 
 import pytest
@@ -33,6 +34,7 @@ PUBLISHED = {
     "niat": ([1.90939731855, 2.288997749075, 2.19844389256], 1e-11),
     "lnln": ([2.834054476697, 3.138521452077, 3.096808343386], 1e-11),
     "mplmm": ([1.04058277391, 1.037330551068, 1.05781484702], 1e-11),
+    "gear": ([0.635772261727, 0.614091564004, 0.621008433027], 1e-11),
 }
 CLEAN = {
     "cider": [-0.056671910289, -0.054730014977, -0.027948357567],
@@ -68,6 +70,7 @@ CLEAN = {
     "lite_mult": [-0.745541258086, -0.628865118551, -0.767006059108],
     "lite_misa": [0.394257699859, 0.409299242929, 0.393253504061],
     "lite_mmim": [-3.316071946431, -3.49429493228, -3.151914242229],
+    "gear": [0.613773721592, 0.608172563744, 0.621008433027],
     "lite_tetfn": [0.303517140149, 0.29416974366, 0.289922886018],
 }
 

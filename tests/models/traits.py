@@ -321,6 +321,22 @@ TRAITS: dict[str, Traits] = {
         gaps=("author",),
     ),
     "clue": Traits({"text_hidden": 4, "hidden": 6}, one_step=("weight_hh",)),
+    "gear": Traits(
+        {
+            "audio_hidden": 4,
+            "vision_hidden": 5,
+            "other_hidden": 4,
+            "width": 8,
+            "heads": 2,
+            "layers": 1,
+            "feedforward": 16,
+            "fused": 10,
+            "swap_start": 0,  # swapped features count from the first epoch on
+        },
+        golden={"audio_hidden": 4, "vision_hidden": 5, "width": 8, "heads": 2, "feedforward": 12, "fused": 6},
+        gaps=("author",),
+        one_step=("weight_hh",),
+    ),
     "cider": Traits(
         {"width": 8, "heads": 2, "layers": 1, "unread_alignment": False},
         golden={"width": 8, "heads": 2, "layers": 2},
