@@ -23,14 +23,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from affectcore import streams
-from affectcore.data.missing import FrameMask, Without
-from affectcore.data.protocol import Protocol, build, check_modalities
+from affectcore.data.missing import RMFM, RMM, FrameMask, Without
+from affectcore.data.protocol import Protocol, build, check_modalities, check_rate
 from affectcore.data.schema import Batch
 from affectcore.errors import ConfigError, DataError
 
 __all__ = [
     "CMIR_RATES",
     "CORRUPTIONS",
+    "AffectDiffAugmentation",
     "Blend",
     "Corruption",
     "Erase",
@@ -278,8 +279,37 @@ class Swap(Corruption):
 
 # By name
 
+
+@dataclass(frozen=True)
+class AffectDiffAugmentation(Corruption):
+    """Affect-Diff's three augmentations for training: what its own models do inside, for any other model. Unlike the
+    other corruptions it also hides, and says so in `observed`.
+
+    rate: share of steps hidden, per sample, step and modality (paper .1); noise: standard deviations added to every
+    modality but text (.01); dropout: share of modalities hidden, which may be all of a sample's (.1). Use it through
+    `EachStep`.
+    """
+
+    noise: float = 0.01
+    dropout: float = 0.1
+    mode: ClassVar[str] = "affect_diff_augmentation"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_rate(f"{self.mode}: dropout", self.dropout)
+        if not 0 <= self.noise < float("inf"):
+            raise ConfigError(f"{self.mode}: noise = {self.noise!r} must be a finite number of 0 or more")
+
+    def __call__(self, batch: Batch) -> Batch:
+        noisy = tuple(m for m in self.hit(batch) if m != "text")
+        out = RMFM(self.rate, self.seed)(batch)
+        if noisy:
+            out = GaussianNoise(self.noise, self.seed, modalities=noisy, scale=self.scale)(out)
+        return RMM(self.dropout, self.seed)(out)
+
+
 CORRUPTIONS: dict[str, type[Corruption]] = {
-    c.mode: c for c in (GaussianNoise, Blend, Erase, LaplaceOrErasing, TimeShuffle, Swap)
+    c.mode: c for c in (GaussianNoise, Blend, Erase, LaplaceOrErasing, TimeShuffle, Swap, AffectDiffAugmentation)
 }
 
 

@@ -74,6 +74,7 @@ Z_BOUND, LOGVAR_BOUNDS, X0_BOUND, SCORE_BOUND, INPUT_BOUND = 10.0, (-10.0, 5.0),
 
 Gates = Literal["none", "uniform", "softmax", "mlp", "attention", "graph", "gumbel", "lagrangian"]
 GATES: tuple[str, ...] = get_args(Gates)
+Penalties = Literal[Penalty, "none"]
 PENALISED = ("graph", "gumbel", "lagrangian")
 
 
@@ -98,7 +99,7 @@ class Config:
     gate: Gates = "graph"
     gate_scaled: bool = False  # the gate times M, so that a uniform one changes no scale
     strength: Literal["in", "out"] = "in"  # column sums of A (what arrives) or row sums (what leaves)
-    penalty: Penalty = "exponential"  # h of the causal loss
+    penalty: Penalties = "exponential"  # h of the causal loss; none: gate "graph" with its sparsity alone
     sparsity: float = 0.1  # difference 6
     causal_weight: float = 0.05  # lambda_c
     fit_weight: float = 1.0  # of "fit", gate "lagrangian" alone
@@ -719,9 +720,10 @@ class AffectDiff(AffectModel):
             memo["temperature"] = (torch.ones_like(graph[0, 0, 0].detach()) - 0.05 * progress.epoch).clamp(min=0.5)
             return {"causal": graph.abs().mean()}
         if config.gate == "graph":
-            return {"causal": acyclicity(graph, config.penalty).mean() + config.sparsity * graph.abs().mean()}
+            h = 0.0 if config.penalty == "none" else acyclicity(graph, config.penalty).mean()
+            return {"causal": h + config.sparsity * graph.abs().mean()}
         w, x = graph[0], o.nodes.detach()  # one graph; node j is predicted as sum over i of W[i, j] x_i
-        h = acyclicity(w, config.penalty)
+        h = acyclicity(w, cast(Penalty, config.penalty))
         memo["h"] = h.detach()
         memo["due"] = torch.zeros_like(memo["h"]) + ((progress.step + 1) % config.lagrangian_steps == 0)
         rest = x - w.transpose(-1, -2) @ x
@@ -804,8 +806,9 @@ def _check(config: Config, shape: Shape) -> None:
     decay, n = config.ema_decay, config.sampling_steps
     need(decay is None or 0 <= decay < 1, f"ema_decay {decay} must lie in [0, 1) or be None")
     need(1 <= n <= config.diffusion_steps, f"sampling_steps {n} must lie in 1..{config.diffusion_steps}")
-    need(not (config.gate == "lagrangian" and config.penalty == "log_det"),
-         "penalty 'log_det' needs weights in [0, 1], gate 'lagrangian' has any: use exponential")  # fmt: skip
+    need(not (config.gate == "lagrangian" and config.penalty in ("log_det", "none")),
+         f"gate 'lagrangian' cannot have penalty {config.penalty!r}, which is for weights in [0, 1] or for no "
+         "multipliers: use exponential")  # fmt: skip
     need(config.label_dropout > 0 or config.guidance == 1,
          f"guidance {config.guidance} needs label_dropout > 0: the prior has never seen a hidden label")  # fmt: skip
     acts = config.replay > 0 or config.inference != "classifier"

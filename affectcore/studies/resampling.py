@@ -150,7 +150,8 @@ def compute(study: Study, profile: str, store: Store | None = None, draws: int =
     committed.finished(study, profile, specs, store)  # says what is missing
     by_label: dict[str, dict[int, list[RunSpec]]] = {}
     for s in specs:
-        by_label.setdefault(pooled(s.data.name), {}).setdefault(s.seed, []).append(s)
+        if pooled(s.data.name) in study.drawn or not study.drawn:
+            by_label.setdefault(pooled(s.data.name), {}).setdefault(s.seed, []).append(s)
     rows: dict[Key, Draws] = {}
     for label, by_seed in by_label.items():
         scored = [_scored(label, seed, runs, store) for seed, runs in sorted(by_seed.items())]

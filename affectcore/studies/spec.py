@@ -136,6 +136,7 @@ class Arm:
     """One thing compared: a model, a preset and what is changed in it. See `RunSpec` for the fields they share.
 
     tier: 1 decides a claim, 2 illustrates, 3 only at full size. data: labels of the data sets it runs on, () = all.
+    conditions: scored in, () = the study's.
     """
 
     name: str
@@ -148,6 +149,7 @@ class Arm:
     options: Options = field(default_factory=dict)
     tier: Literal[1, 2, 3] = 1
     data: tuple[str, ...] = ()
+    conditions: tuple[Condition, ...] = ()
     execute: str = "affectcore.studies.execute:train_and_score"
 
 
@@ -171,8 +173,10 @@ class Study:
     """A question, its arms, data, conditions and sizes: `STUDY` in `affectcore/studies/<name>/study.py`.
 
     profiles: "smoke", "standard", "full" -> Profile. deciding, deciding_data: conditions and data labels whose per-item
-    predictions are exported, () = all. publish_targets: data labels of real sets whose targets may be stored, by row
-    number, beside exported predictions (those of worlds always are): only where the licence allows it.
+    predictions are exported, () = all. drawn: data labels (without folds) whose bootstrap draws are exported, () = all;
+    worlds need none, since every seed has its own and seeds alone are compared. publish_targets: data labels of real
+    sets whose targets may be stored, by row number, beside exported predictions (those of worlds always are): only
+    where the licence allows it.
     """
 
     name: str
@@ -184,6 +188,7 @@ class Study:
     metrics: tuple[str, ...] = ()
     deciding: tuple[str, ...] = ()
     deciding_data: tuple[str, ...] = ()
+    drawn: tuple[str, ...] = ()
     publish_targets: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -197,8 +202,9 @@ class Study:
         for p in self.profiles.values():
             self._known("profile data", p.data, labels)
             self._known("profile overrides", p.overrides, [a.model for a in self.arms])
-        self._known("deciding", self.deciding, [c.name for c in self.conditions])
+        self._known("deciding", self.deciding, [c.name for a in self.arms for c in a.conditions or self.conditions])
         self._known("deciding_data", self.deciding_data, labels)
+        self._known("drawn", self.drawn, [x.partition("/")[0] for x in labels])
         self._known("publish_targets", self.publish_targets, labels)
 
     def _known(self, what: str, names: Sequence[str] | Mapping[str, Any], legal: Sequence[str]) -> None:
@@ -235,8 +241,8 @@ class Study:
                 common = RunSpec(
                     study=self.name, arm=a.name, profile=profile, seed=0, data=data, model=a.model, preset=a.preset,
                     overrides={**p.overrides.get(a.model, {}), **a.overrides}, recipe=a.recipe, recipe_overrides=recipe,
-                    augment=a.augment, conditions=self.conditions, metrics=self.metrics, options=a.options,
-                    execute=a.execute,
+                    augment=a.augment, conditions=a.conditions or self.conditions, metrics=self.metrics,
+                    options=a.options, execute=a.execute,
                 )  # fmt: skip
                 runs += [replace(common, seed=seed) for seed in chosen]
         return tuple(runs)

@@ -263,6 +263,25 @@ def test_the_twelve() -> None:
     assert not torch.equal(own.observed["text"][0] & both, own.observed["text"][1] & both)
 
 
+def test_affect_diff_s_augmentation() -> None:
+    b = batch(400)
+    out = c.make_corruption("affect_diff_augmentation", 0.1, 3)(b)
+    for m in b.modalities:
+        there, kept = b.observed[m], out.observed[m]
+        assert not bool((kept & ~there).any())
+        assert not out.features[m][~kept].any()
+        lost = ~kept.any(-1) & there.any(-1)
+        assert abs(float(lost.float().mean()) - 0.1) < 0.06  # whole modalities; the rest loses single steps
+        rest = ~lost & there.any(-1)
+        assert abs(1 - float(kept[rest].sum() / there[rest].sum()) - 0.1) < 0.05
+        noise = (out.features[m] - b.features[m])[kept]
+        assert float(noise.std()) == pytest.approx(0.0 if m == "text" else 0.01, rel=0.15)
+    still = c.AffectDiffAugmentation(0.0, 3, noise=0.0, dropout=0.0)(b)
+    assert all(torch.equal(still.features[m], b.features[m]) for m in b.modalities)
+    with pytest.raises(ConfigError, match=r"affect_diff_augmentation: dropout: rate = 2"):
+        c.make_corruption("affect_diff_augmentation", 0.1, dropout=2)
+
+
 def test_registry_holds_every_corruption() -> None:
     leaves = {k for k in vars(c).values() if isinstance(k, type) and issubclass(k, c.Corruption) and "mode" in vars(k)}
     assert set(c.CORRUPTIONS.values()) == leaves

@@ -264,6 +264,8 @@ def test_causal_loss_at_the_start_of_the_paper():
     assert value(terms["causal"]) == pytest.approx(0.2397, abs=5e-5)
     model.config = replace(model.config, sparsity=0.0)
     assert value(run(model, batch_of())[1]["causal"]) == pytest.approx(0.2063, abs=5e-5)
+    model.config = replace(model.config, sparsity=0.1, penalty="none")
+    assert value(run(model, batch_of())[1]["causal"]) == pytest.approx(0.2397 - 0.2063, abs=5e-5)
     torch.testing.assert_close(o.gate, torch.full_like(o.gate, 1 / 3))
 
 
@@ -504,7 +506,8 @@ def test_presets_differ_where_the_documents_do():
         ({"unet_width": 12}, "unet_width 12 must be a multiple of 8"),
         ({"kernel": 4}, "kernel 4 must be odd"),
         ({"classifier_layers": 4}, "classifier_layers 4 must be 2 or 3"),
-        ({"gate": "lagrangian", "penalty": "log_det"}, "penalty 'log_det' needs weights in"),
+        ({"gate": "lagrangian", "penalty": "log_det"}, "cannot have penalty 'log_det'"),
+        ({"gate": "lagrangian", "penalty": "none"}, "cannot have penalty 'none'"),
         ({"prior": "off", "replay": 2}, "need a prior, got prior 'off'"),
         ({"label_dropout": 0.0}, "guidance 3.0 needs label_dropout > 0"),
         ({"class_weights": (1.0, 2.0)}, "class_weights has 2 values"),

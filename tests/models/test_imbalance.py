@@ -109,7 +109,7 @@ def test_predictions_are_the_backbones_own():
     data = make("pooled", "single_label")
     torch.manual_seed(0)
     model = registry.build("imbalance", Shape.of(data), "logit_adjusted", counts=(5, 4, 3))
-    from test_grid import SILENT
+    from fusion_help import SILENT
 
     batch = data.split("train")
     assert torch.equal(model(batch, SILENT).prediction, model.backbone(batch, SILENT).prediction)

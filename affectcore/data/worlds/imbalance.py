@@ -55,7 +55,8 @@ class Settings:
     structure: which equations tie the modalities, see the module; coefficients: their two weights, each in (-1, 1);
     signal: length of the class means of text, audio, vision in units of a factor's own noise, > 0; gain: strength of a
     factor in one step, in units of the step noise, > 0; factors: per modality; steps: longest sequence; dims: features;
-    missing_frames: share of vision frames lost by the tracker, in [0, 1); speaker: mean samples per speaker, >= 1.
+    missing_frames: share of vision frames lost by the tracker, in [0, 1); speaker: mean samples per speaker, >= 1;
+    extra: further training samples per class, or () for none: what a perfect generator of rare classes would add.
     """
 
     structure: str = "chain"
@@ -67,6 +68,7 @@ class Settings:
     dims: tuple[int, int, int] = (24, 16, 12)
     missing_frames: float = 0.05
     speaker: float = 3.0
+    extra: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         require(self.structure in STRUCTURES, "structure", self.structure, f"one of {', '.join(STRUCTURES)}")
@@ -85,6 +87,10 @@ class Settings:
         )  # fmt: skip
         require(0 <= self.missing_frames < 1, "missing_frames", self.missing_frames, "a share in [0, 1)")
         require(self.speaker >= 1, "speaker", self.speaker, "a mean number of samples, at least 1")
+        require(
+            len(self.extra) in (0, len(CLASSES)) and all(isinstance(n, int) and n >= 0 for n in self.extra),
+            "extra", self.extra, f"() or {len(CLASSES)} whole numbers, at least 0",
+        )  # fmt: skip
 
 
 DIFFICULTIES = {
@@ -207,8 +213,10 @@ def build(seed: int, settings: Settings, sizes: Sizes) -> World:
     g = rng(seed, "world", NAME, "class means")
     means = np.stack([class_means(g, k) * signal for signal in s.signal], 1)
     blocks = {m: modality_block(seed, NAME, m, d, k) for m, d in zip(MODALITIES, s.dims)}
-    parts = consecutive({"train": sizes.train, "valid": sizes.valid, "test": sizes.test})
-    y = np.concatenate([labels(seed, part, len(rows)) for part, rows in parts.items()])
+    sizes_of = {"train": sizes.train, "valid": sizes.valid, "test": sizes.test}
+    parts = consecutive(sizes_of | ({"extra": sum(s.extra)} if sum(s.extra) else {}))
+    y = np.concatenate([labels(seed, part, len(rows)) for part, rows in parts.items() if part != "extra"])
+    y = np.concatenate([y, np.repeat(np.arange(6), s.extra or 0)])
     prior = np.bincount(y[parts["train"]], minlength=6) / sizes.train
     # A sample too small to hold a class gives it half a count, so that the posterior stays defined.
     prior = np.maximum(prior, 0.5 / sizes.train)
@@ -235,12 +243,17 @@ def build(seed: int, settings: Settings, sizes: Sizes) -> World:
             features[m].append(blocks[m].render(u))
     steps = np.concatenate(length)
     exists = np.arange(s.steps) < steps[:, None]
+    splits = {k: rows for k, rows in parts.items() if k != "extra"}
+    if "extra" in parts:
+        splits["train"] = np.concatenate([parts["train"], parts["extra"]])
+    if sizes.test >= 840:
+        splits["test_published"] = parts["test"][:420]
     data = AffectData(
         f"world/{NAME}",
         Task("single_label", CLASSES),
         {m: np.concatenate(x) for m, x in features.items()},
         y,
-        parts | ({"test_published": parts["test"][:420]} if sizes.test >= 840 else {}),
+        splits,
         lengths=dict.fromkeys(MODALITIES, steps),
         observed={"vision": exists & np.concatenate(seen)},
         group=np.concatenate(group),

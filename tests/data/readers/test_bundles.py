@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold
@@ -43,6 +44,18 @@ def test_mosei_drops_infinities_and_shortcuts(root: Path) -> None:
     assert emotions[0].all()  # exactly a third counts as present
     with pytest.raises(TestLocked):
         data.split("test")
+
+
+def test_mosei_s_four_frequent_emotions(root: Path) -> None:
+    z, data = mosei_arrays(root), load("cmu_mosei_video", target="emotion_four")
+    each = z["label_mean"][:, 1:]
+    strongest = [int(np.argmax(r)) if r.max() > 0 else -1 for r in each]
+    four = sorted(sorted(range(6), key=lambda c: -strongest.count(c))[:4])
+    rows = [i for i, c in enumerate(strongest) if c in four]
+    assert data.task.names == tuple(("happy", "sad", "anger", "surprise", "disgust", "fear")[c] for c in four)
+    assert data._all.target.tolist() == [four.index(strongest[i]) for i in rows]
+    assert torch.equal(data._all.features["text"][:, 0], torch.from_numpy(z["text"][rows]))
+    assert f"{len(each) - len(rows)} videos without emotion" in data.notes[0]
 
 
 def mosei_arrays(root: Path) -> dict[str, Any]:

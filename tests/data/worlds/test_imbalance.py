@@ -31,6 +31,22 @@ def test_exact_class_totals(draw):
     assert np.allclose(np.array(test) / 6000, TOTALS / 2795, atol=1 / 6000)
 
 
+def test_extra_samples_join_training_and_change_nothing_else():
+    sizes = Sizes(60, 20, 900)
+    plain, more = (make("imbalance", 1, replace(HEADLINE, extra=e), sizes) for e in ((), (0, 0, 0, 5, 6, 7)))
+    x, y = plain.data.split("train"), more.data.split("train")
+    assert torch.bincount(y.target[60:], minlength=6).tolist() == [0, 0, 0, 5, 6, 7]
+    for m in MODALITIES:
+        assert torch.equal(x.features[m], y.features[m][:60])
+        assert float(y.features[m][60:].abs().sum()) > 0
+    assert not set(y.group[60:].tolist()) & set(more.data.split("test", FROZEN).group.tolist())
+    a, b = (w.data.split("test", FROZEN) for w in (plain, more))
+    assert torch.equal(a.features["text"], b.features["text"])
+    assert np.array_equal(plain.oracle(a), more.oracle(b))
+    with pytest.raises(ConfigError, match="extra"):
+        replace(HEADLINE, extra=(1, 2))
+
+
 def residual(y, x):
     x = np.concatenate([x, np.ones((len(x), 1))], 1)
     return y - x @ np.linalg.lstsq(x, y, rcond=None)[0]
