@@ -366,4 +366,11 @@ BIBTEX: dict[str, str] = {
   howpublished = {arXiv:2505.17501},
   url = {https://arxiv.org/abs/2505.17501}
 }""",
+    "wang2023incomplete": """@inproceedings{wang2023incomplete,
+  title = {Incomplete Multimodality-Diffused Emotion Recognition},
+  author = {Wang, Yuanzhi and Li, Yong and Cui, Zhen},
+  booktitle = {Advances in Neural Information Processing Systems 36},
+  year = {2023},
+  url = {https://papers.neurips.cc/paper_files/paper/2023/hash/372cb7805eaccb2b7eed641271a30eec-Abstract-Conference.html}
+}""",
 }

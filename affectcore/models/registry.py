@@ -169,6 +169,12 @@ MODELS: dict[str, Entry] = {
         ),
         # incomplete and noisy input
         _baseline(
+            "imder",
+            "IMDer",
+            "missing streams drawn by a score-based diffusion from those at hand, one joint loss",
+            "wang2023incomplete",
+        ),
+        _baseline(
             "mctn",
             "MCTN",
             "reads one modality that was trained by translating it into the others and back",

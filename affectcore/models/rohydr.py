@@ -101,6 +101,7 @@ class Config:
     denoiser_width: int = 64  # of "dit" and "set"; code, December: 64
     denoiser_depth: int = 6  # code, December: 6
     denoiser_heads: int = 4  # a head of 16 features; code: 8 (May), 16 (December)
+    denoiser_groups: int = 32  # of the U-Net's norms; code: 32
     shared_denoiser: bool = False  # "set": one network for all targets
     condition: Literal["available", "none", "shuffled"] = "available"  # controls: nothing, another sample's
     condition_noise: Literal["none", "shared", "independent"] = "none"  # difference 4
@@ -126,6 +127,7 @@ class Config:
     memory_layers: int = 4  # code: the larger of 3 and `layers`
     positions: bool = True  # difference 11
     future_mask: bool = False  # difference 11
+    skip_zero: bool = False  # a step whose first feature is 0 has no position; not in the code, which has none
     embed_dropout: float = 0.2  # code: 0.5
     attention_dropout: float = 0.0  # code: 0.5
     relu_dropout: float = 0.0  # code: 0.5
@@ -286,7 +288,9 @@ class RoHyDR(AffectModel):
         w, longest = config.width, max(self.steps)
         width, depth, heads = config.denoiser_width, config.denoiser_depth, config.denoiser_heads
         if config.denoiser == "unet":
-            nets: list[nn.Module] = [ScoreUNet(w, heads, causal=config.future_mask) for _ in self.targets]
+            causal, groups, skip_zero = config.future_mask, config.denoiser_groups, config.skip_zero
+            unet = lambda: ScoreUNet(w, heads, causal=causal, groups=groups, skip_zero=skip_zero)  # noqa: E731
+            nets: list[nn.Module] = [unet() for _ in self.targets]
         elif config.denoiser == "dit":
             nets = [DiT(w, self.steps[i], width, depth, heads, n, False) for i in self.targets]
         elif config.shared_denoiser:
@@ -817,13 +821,11 @@ class RoHyDR(AffectModel):
         self.epoch.copy_(epoch)
 
 
-def fusion_settings(config: Any, modalities: int) -> FusionSettings:
-    """Of a configuration with the fields that RoHyDR, IMDer and DiCMoR share."""
+def fusion_settings(config: Config, modalities: int) -> FusionSettings:
     p = config.attention_dropout
-    each = (p,) * modalities if isinstance(p, float | int) else tuple(p)
     return FusionSettings(
-        config.width, config.heads, config.layers, config.memory_layers, config.embed_dropout, each,
-        config.relu_dropout, config.residual_dropout, config.positions, config.future_mask,
+        config.width, config.heads, config.layers, config.memory_layers, config.embed_dropout, (p,) * modalities, p,
+        config.relu_dropout, config.residual_dropout, config.positions, config.future_mask, config.skip_zero,
     )  # fmt: skip
 
 

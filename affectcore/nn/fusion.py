@@ -139,15 +139,21 @@ def future(x: Tensor, memory: Tensor) -> Tensor:
     return torch.ones(t, s, dtype=torch.bool, device=x.device).triu(1 + abs(s - t))
 
 
-def place(x: Tensor, positions: bool) -> Tensor:
-    """Return the input of a stack: x (B, T, D) scaled by the root of D, sinusoidal positions added if asked."""
-    x = x * math.sqrt(x.shape[-1])
-    return x + sinusoids(x.shape[-2], x.shape[-1], x) if positions else x
+def place(x: Tensor, positions: bool, skip_zero: bool = False) -> Tensor:
+    """Return the input of a stack: x (B, T, D) scaled by the root of D, plus sinusoids if `positions`.
+
+    skip_zero: none at steps whose first feature is exactly 0, as the published code takes them for padding.
+    """
+    scaled = x * math.sqrt(x.shape[-1])
+    if not positions:
+        return scaled
+    code = sinusoids(x.shape[-2], x.shape[-1], x)
+    return scaled + (torch.where(x[..., :1] == 0, 0.0, code) if skip_zero else code)
 
 
 @dataclass(frozen=True)
 class FusionSettings:
-    """Of `Fusion`; Drop's shares are `attention` (by modality attended to), relu and residual."""
+    """Of `Fusion`; Drop's shares are `attention` (by modality attended to; `memory` to itself), relu and residual."""
 
     width: int
     heads: int
@@ -155,10 +161,12 @@ class FusionSettings:
     memory_layers: int
     embed_dropout: float
     attention_dropout: tuple[float, ...]  # by modality, in order
+    memory_dropout: float
     relu_dropout: float
     residual_dropout: float
     positions: bool
     future_mask: bool
+    skip_zero: bool = False  # of `place`
 
 
 class Fusion(nn.Module):
@@ -181,7 +189,8 @@ class Fusion(nn.Module):
     def forward(self, streams: Sequence[Tensor], masks: Sequence[Tensor | None], noise: Droppable) -> Tensor:
         s = self.settings
         drops = [Drop(p, s.relu_dropout, s.residual_dropout) for p in s.attention_dropout]
-        x = [noise.dropout(place(v, s.positions), s.embed_dropout) for v in streams]
+        own = Drop(s.memory_dropout, s.relu_dropout, s.residual_dropout)
+        x = [noise.dropout(place(v, s.positions, s.skip_zero), s.embed_dropout) for v in streams]
         x = [v if mask is None else hide(v, mask) for v, mask in zip(x, masks)]
         memory = [F.layer_norm(v, v.shape[-1:]) for v in x]
         z: list[list[Tensor]] = [[] for _ in x]
@@ -190,8 +199,9 @@ class Fusion(nn.Module):
             z[i].append(stack(x[i], memory[j], masks[j], ahead, noise, drops[j]))
         out = []
         for i, parts in enumerate(z):
-            mask, v = masks[i], noise.dropout(place(torch.cat(parts, -1), s.positions), s.embed_dropout)
+            mask, both = masks[i], place(torch.cat(parts, -1), s.positions, s.skip_zero)
+            v = noise.dropout(both, s.embed_dropout)
             end = x[i].new_full((len(v),), v.shape[-2] - 1, dtype=torch.int64) if mask is None else last_observed(mask)
-            h = self.memory[i](v, end, mask, future(v, v) if s.future_mask else None, noise, drops[i])
+            h = self.memory[i](v, end, mask, future(v, v) if s.future_mask else None, noise, own)
             out.append(h if mask is None else h * mask.any(-1, keepdim=True).to(h.dtype))
         return torch.cat(out, -1)

@@ -11,7 +11,7 @@ Xie (2023, DiT); Zhang et al. (2018, RCAN) for the reconstructor.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any, cast
 
 import torch
@@ -154,11 +154,12 @@ class Level(nn.Module):
         self.norm = None if time is None else GroupNorm(groups, features)
 
     def forward(
-        self, x: Tensor, time: Tensor, read: tuple[Tensor, ...], seen: Tensor | None, mask: Tensor | None, causal: bool
-    ) -> Tensor:
+        self, x: Tensor, time: Tensor, read: tuple[Tensor, ...], seen: Tensor | None, mask: Tensor | None, causal: bool,
+        skip_zero: bool,
+    ) -> Tensor:  # fmt: skip
         h = convolve(self.conv, x, mask)
         ahead = future(h, read[0]) if causal else None
-        h = h + self.cross.attend(place(h, True), read, seen, ahead, SILENT, NOTHING)
+        h = h + self.cross.attend(place(h, True, skip_zero), read, seen, ahead, SILENT, NOTHING)
         if self.time is not None and self.norm is not None:
             h = F.silu(self.norm(h + self.time(time).unsqueeze(-2), mask))
         return hidden(h, mask)
@@ -182,22 +183,23 @@ class ScoreUNet(nn.Module):
     """Noise in a stream by a U-Net that attends to one condition at every resolution. Its sign is that of the noise.
 
     The published network says the score, -noise / sigma. Lengths are filled up to a multiple of 8. `causal`: a step
-    sees the condition up to itself, as published.
+    sees the condition up to itself, as published. `groups`: of every norm but the first, 32 as published; a group of
+    one channel has nothing to compare where one step exists, and its norm leaves nothing of what came in.
     """
 
     def __init__(
-        self, width: int, heads: int = 8, time: int = 256, channels: tuple[int, ...] = (), causal: bool = True
-    ) -> None:
+        self, width: int, heads: int = 8, time: int = 256, channels: tuple[int, ...] = (), causal: bool = True,
+        groups: int = 32, skip_zero: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
         c = channels or (width, 2 * width, 4 * width, 8 * width)
-        self.causal = causal
+        self.causal, self.skip_zero = causal, skip_zero
         self.time = FourierTime(time)
-        groups = (4, *(math.gcd(32, n) for n in c[1:]))
         first = nn.Conv1d(width, c[0], 3, padding=1, bias=False)
-        self.down = nn.ModuleList([Level(first, c[0], heads, time, math.gcd(groups[0], c[0]))])
-        self.down.extend(Level(_down(c[i], c[i + 1]), c[i + 1], heads, time, groups[i + 1]) for i in range(3))
+        self.down = nn.ModuleList([Level(first, c[0], heads, time, math.gcd(4, c[0]))])
+        self.down.extend(Level(_down(a, b), b, heads, time, math.gcd(groups, b)) for a, b in pairwise(c))
         ups = [(c[3], c[2]), (2 * c[2], c[1]), (2 * c[1], c[0])]
-        self.up = nn.ModuleList(Level(_up(a, b), b, heads, time, math.gcd(32, b)) for a, b in ups)
+        self.up = nn.ModuleList(Level(_up(a, b), b, heads, time, math.gcd(groups, b)) for a, b in ups)
         self.last = Level(nn.ConvTranspose1d(2 * c[0], width, 3, padding=1), width, heads, None, 1)
         self.down_condition = nn.ModuleList(_down(c[i], c[i + 1]) for i in range(3))
         self.up_condition = nn.ModuleList(_up(c[i + 1], c[i]) for i in (2, 1, 0))
@@ -216,7 +218,7 @@ class ScoreUNet(nn.Module):
             path, at = [*path, convolve(conv, path[-1], here)], [*at, here]
         path, at = [*path, convolve(self.last_condition, path[-1], m[0])], [*at, m[0]]
         levels = cast(list[Level], [*self.down, *self.up, self.last])
-        normal = [F.layer_norm(place(v, True), v.shape[-1:]) for v in path]
+        normal = [F.layer_norm(place(v, True, self.skip_zero), v.shape[-1:]) for v in path]
         return UNetContext([level.cross.read(v) for level, v in zip(levels, normal)], at)
 
     def forward(self, x: Tensor, t: Tensor, context: Any, mask: Tensor | None) -> Tensor:
@@ -225,12 +227,14 @@ class ScoreUNet(nn.Module):
         m = _halves(mask, more)
         h, skips = fit(hidden(x, mask), steps + more), []
         for i, level in enumerate(self.down):
-            h = level(h, time, context.reads[i], context.masks[i], m[i], self.causal)
+            h = level(h, time, context.reads[i], context.masks[i], m[i], self.causal, self.skip_zero)
             skips.append(h)
         for i, level in enumerate(self.up):
             h = h if i == 0 else torch.cat([h, skips[3 - i]], -1)
-            h = level(h, time, context.reads[4 + i], context.masks[4 + i], m[2 - i], self.causal)
-        h = self.last(torch.cat([h, skips[0]], -1), time, context.reads[7], context.masks[7], m[0], self.causal)
+            h = level(h, time, context.reads[4 + i], context.masks[4 + i], m[2 - i], self.causal, self.skip_zero)
+        h = self.last(
+            torch.cat([h, skips[0]], -1), time, context.reads[7], context.masks[7], m[0], self.causal, self.skip_zero
+        )
         return -h[:, :steps]
 
 

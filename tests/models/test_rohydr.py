@@ -16,6 +16,7 @@ from affectcore.models import registry
 from affectcore.models.contract import Progress, Shape
 from affectcore.models.rohydr import CARRY, PRESETS, RoHyDR
 from affectcore.nn.noise import Pool, Tape, fill
+from affectcore.nn.recovery import ScoreUNet
 from affectcore.training import loop
 from affectcore.training.bench import random_batch
 from affectcore.training.recipe import Recipe, preset
@@ -74,6 +75,7 @@ def reached(model, loss):
 def test_parameters_of_the_published_codes():
     assert registry.parameters("rohydr", "author_may") == 13_076_866
     assert registry.parameters("rohydr", "author_dec") == 4_176_034
+    assert registry.parameters("imder", "author") == registry.parameters("imder") == 13_001_425
 
 
 def test_a_batch_remembers_what_a_protocol_hid():
@@ -456,3 +458,38 @@ def test_draws_are_averaged():
 def test_settings_that_contradict_each_other_are_refused(more, message):
     with pytest.raises(ConfigError, match=message):
         small(**more)
+
+
+# --- IMDer, the same recovery in one joint loss
+
+
+def test_imder_s_loss_is_one_sum_and_reaches_what_the_code_s_does():
+    torch.manual_seed(0)
+    model = registry.build("imder", shape(), "author", **traits("imder").small | {"recoverable": (), "kernel": 3})
+    model, batch = model.double(), batch_of()
+    (stage,) = model.stages()
+    terms, _ = run(model, batch, stage)
+    assert set(terms) == {"task", "diffusion", "reconstruction"}
+    assert model.weights(LATE) == {"diffusion": 0.1, "reconstruction": 0.1}
+    assert reached(model, terms["diffusion"]) <= {"denoisers", "subsets"}
+    assert reached(model, terms["reconstruction"]) == {"reconstructors"}
+    assert reached(model, terms["task"]) == {"reconstructors", "fusion", "head"}
+    clean = registry.build("imder", shape(), **traits("imder").small).double()
+    assert "project" in reached(clean, run(clean, batch, clean.stages()[0])[0]["task"])
+
+
+def test_imder_s_fusion_drops_more_of_the_attention_to_audio_alone():
+    model = registry.build("imder", shape(), "author", attention_dropout=0.1)
+    rates = dict(zip(shape().modalities, model.fusion.settings.attention_dropout))
+    assert rates == {m: 0.2 if m == "audio" else 0.1 for m in shape().modalities}
+    assert model.fusion.settings.memory_dropout == 0.1
+
+
+@pytest.mark.parametrize(("groups", "alive"), [(32, False), (4, True)])
+def test_a_norm_of_single_channels_leaves_nothing_of_one_step(groups, alive):
+    torch.manual_seed(0)
+    net = ScoreUNet(32, groups=groups, causal=False).double()
+    x, mask = torch.randn(2, 1, 32).double(), torch.ones(2, 1, dtype=torch.bool)
+    net(x, torch.ones(2).double(), net.context([x], [mask], 1), mask).square().sum().backward()
+    deep = torch.stack([p.grad.abs().max() for p in net.down[3].parameters()])
+    assert bool(deep.max() > 1e-8) == alive

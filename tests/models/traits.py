@@ -417,6 +417,37 @@ TRAITS: dict[str, Traits] = {
         rates={"author_may": 1e-4},
         eps=1.0,
     ),
+    "imder": Traits(
+        {
+            "width": 8,
+            "kernel": 1,
+            "heads": 2,
+            "layers": 1,
+            "memory_layers": 1,
+            "denoiser_heads": 2,
+            "sampling_steps": 16,
+            "sampling_steps_test": 1,  # the last of several steps of the published sampler multiplies rounding
+            "reconstructor_blocks": 1,
+            "reduction": 4,
+            "recoverable": ("text",),
+        },
+        golden={
+            "width": 8,
+            "heads": 2,
+            "layers": 3,
+            "memory_layers": 3,
+            "denoiser_heads": 2,
+            "reconstructor_blocks": 2,
+            "reduction": 4,
+            "sampling_steps_test": 4,
+        },
+        padded=("author",),
+        unread={"author": ("project",)},
+        skips_missing=True,
+        steps=5,
+        rates={"author": 1e-4},
+        eps=1.0,
+    ),
 }
 
 
