@@ -15,7 +15,7 @@ class Epoch:
 
     losses: mean unweighted terms and "total" over the epoch's steps. valid, test: values by metric name (test only
     under an oracle_test_ rule). factor: on the learning rates at the last step. threshold: the tuned one, or None.
-    wall_s, cpu_s: seconds of the epoch divided by the seeds that shared it.
+    wall_s, cpu_s: seconds of the epoch divided by the seeds that shared it. probe: what `fit`'s probe found after it.
     """
 
     epoch: int
@@ -26,6 +26,7 @@ class Epoch:
     threshold: float | None
     wall_s: float
     cpu_s: float
+    probe: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

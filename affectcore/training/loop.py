@@ -35,6 +35,7 @@ from affectcore.training.stack import Stack
 
 Build = Callable[[], AffectModel]
 Augment = Callable[[Batch, int, int], Batch]
+Probe = Callable[[AffectModel, Batch], Mapping[str, float]]
 CHUNK = 256  # samples a forward pass in evaluation; part of the streams of models that sample
 
 
@@ -49,13 +50,16 @@ def fit(
     folder: Path | None = None,
     checkpoint_s: float = 5.0,
     augment: Augment | None = None,
+    probe: Probe | None = None,
     on_epoch: Callable[[int, Epoch], None] | None = None,
 ) -> list[Fit]:
     """Return one `Fit` a seed, in the order of `seeds`: one after another, or all at once if `stacked`.
 
     build: makes the untrained model on the CPU; its dtype is the run's. folder: checkpoints go there at most every
     `checkpoint_s` seconds and at the end, and a run whose checkpoint lies there goes on from it. augment(batch, seed,
-    step) changes a training batch (shapes must not depend on the seed). on_epoch(seed, epoch) hears of every epoch.
+    step) changes a training batch (shapes must not depend on the seed). probe(model, valid) is asked after every epoch
+    of every seed, with the seed's model as it is evaluated, without gradients; it must draw from no global generator.
+    Its values go into `Epoch.probe`, its time into no epoch. on_epoch(seed, epoch) hears of every epoch.
 
     Raises ConfigError (recipe, stages), TrainingError (device, checkpoint), and, after all seeds are through,
     SeedsFailed with the finished fits if a seed met a loss or prediction that is not finite. Leaves the global random
@@ -70,7 +74,7 @@ def fit(
     fits: dict[int, Fit] = {}
     failures: dict[int, str] = {}
     for group in [seeds] if stacked else [[s] for s in seeds]:
-        run = _Run(build, data, recipe, chosen, group, stacked, where, folder, checkpoint_s, augment, on_epoch)
+        run = _Run(build, data, recipe, chosen, group, stacked, where, folder, checkpoint_s, augment, probe, on_epoch)
         fits |= run.train()
         failures |= run.failures
     if failures:
@@ -84,18 +88,28 @@ def predict(build: Build, fit: Fit, batch: Batch, *, device: str = "cpu") -> NDA
     A model that samples draws from (seed, "evaluate", chunk), so equal calls give equal scores.
     Raises TrainingError if `build` makes a model with other parameters than the fit's.
     """
+    learner = _restored(build, fit, usable(device))
+    raw = _predict(learner, batch.to(learner.device, learner.dtype), trim=False)[0]
+    if not bool(torch.isfinite(raw).all()):
+        raise TrainingError(f"seed {fit.seed}: {int((~torch.isfinite(raw)).sum())} predictions are not finite")
+    return scores(learner.model.shape.task, raw)
+
+
+def restore(build: Build, fit: Fit, *, device: str = "cpu") -> AffectModel:
+    """Return the model of a fit, in evaluation mode. Raises TrainingError as `predict` does."""
+    return _restored(build, fit, usable(device)).model.eval()
+
+
+def _restored(build: Build, fit: Fit, where: torch.device) -> Single:
     model = initial(build, fit.seed)
-    own, where = tensors_of(model), usable(device)
+    own = tensors_of(model)
     for name in sorted({*own, *fit.state}):
         shapes = [tuple(t[name].shape) if name in t else None for t in (own, fit.state)]
         if shapes[0] != shapes[1]:
             raise TrainingError(f"the model's {name} has shape {shapes[0]}, the fit's has {shapes[1]}")
     learner = Single(model.to(where), fit.seed, Recipe())
     learner.load({f"model/{k}": v.unsqueeze(0) for k, v in fit.state.items()})
-    raw = _predict(learner, batch.to(where, learner.dtype), trim=False)[0]
-    if not bool(torch.isfinite(raw).all()):
-        raise TrainingError(f"seed {fit.seed}: {int((~torch.isfinite(raw)).sum())} predictions are not finite")
-    return scores(model.shape.task, raw)
+    return learner
 
 
 def scores(task: Task, raw: Tensor) -> NDArray[np.floating]:
@@ -140,11 +154,12 @@ class _Run:
 
     def __init__(
         self, build: Build, data: AffectData, recipe: Recipe, chosen: Rule, seeds: list[int], stacked: bool,
-        device: torch.device, folder: Path | None, checkpoint_s: float, augment: Augment | None,
+        device: torch.device, folder: Path | None, checkpoint_s: float, augment: Augment | None, probe: Probe | None,
         on_epoch: Callable[[int, Epoch], None] | None,
     ) -> None:  # fmt: skip
         self.build, self.task, self.recipe, self.rule, self.device = build, data.task, recipe, chosen, device
         self.augment, self.on_epoch, self.every, self.stacked = augment, on_epoch, checkpoint_s, stacked
+        self.probe = probe
         self.all_seeds, self.seeds = seeds, {s: _Seed() for s in seeds}
         self.learner = self._new_learner(seeds)
         self.parameters = sum(p.numel() for p in self.learner.model.parameters() if p.requires_grad)
@@ -223,7 +238,8 @@ class _Run:
                 run.done = True
                 continue
             losses = dict(zip(learner.terms, terms[:, p].mean(0).tolist()))
-            run.history.append(Epoch(self.epoch, losses, *found[:2], factors[p], found[2], *share))
+            probed = self._probed({k: v[p] for k, v in tensors.items()})
+            run.history.append(Epoch(self.epoch, losses, *found[:2], factors[p], found[2], *share, probed))
             if self._select(run).epoch == self.epoch:
                 run.best = {k: v[p].detach().clone() for k, v in tensors.items()}
             run.done = self._stops(run)
@@ -232,6 +248,15 @@ class _Run:
         keep = [p for p, s in enumerate(live) if not self.seeds[s].done]
         if 0 < len(keep) < len(live):
             learner.keep(keep)
+
+    @torch.no_grad()
+    def _probed(self, tensors: Tensors) -> dict[str, float]:
+        """What the probe says of the model with one seed's tensors; `_predict` has left it in evaluation mode."""
+        probe = self.probe
+        if probe is None:
+            return {}
+        found = self.learner.body.with_(tensors, lambda m: probe(m, self.data["valid"]))
+        return {k: float(v) for k, v in found.items()}
 
     def _draw(self, rows: Tensor, seeds: list[int], step: int) -> Batch:
         """The step's batch with a leading seed axis."""
@@ -330,7 +355,8 @@ class _Run:
             "model": f"{type(model).__qualname__} {model.config!r}",
             "tensors": _hash(shapes),
             "device": self.device.type,
-            "augment": None if self.augment is None else getattr(self.augment, "__qualname__", repr(self.augment)),
+            "augment": _name(self.augment),
+            "probe": _name(self.probe),
         }
 
     def _save(self) -> None:
@@ -355,6 +381,10 @@ class _Run:
             if len(live) < len(self.all_seeds):
                 self.learner.keep(live)
             self.learner.load({k: v.to(self.device) for k, v in section(tensors, "now/").items()})
+
+
+def _name(function: object) -> str | None:
+    return None if function is None else getattr(function, "__qualname__", repr(function))
 
 
 def _hash(value: object) -> str:
