@@ -1,6 +1,7 @@
 """One run from its names: data, split, transforms, model, training, then every split in every condition.
 
-The default executor of studies. Nothing of the test split is read before the selection is frozen.
+The default executor of studies. Nothing of the test split is read before the selection is frozen. A study that wants
+more of each run has an executor of its own, which hands hooks to `train_and_score`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,10 +27,31 @@ from affectcore.studies.outcome import Outcome, Predictions, half
 from affectcore.studies.spec import CLEAN, Condition, DataSpec, RunSpec, canonical, plain
 from affectcore.training import recipe as recipes
 from affectcore.training.fits import SeedsFailed
-from affectcore.training.loop import fit, predict
+from affectcore.training.loop import Probe, fit, predict, restore
 
 Change = Callable[[Batch], Batch]
 Scores = NDArray[np.floating]
+BALANCED = ("balanced_accuracy", "batch_averaged_macro_recall_64")  # every class counts the same
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What an executor may look at once a run is scored.
+
+    model: the AffectModel of the selected epoch in evaluation mode, or the fitted estimator. world: None for real data.
+    scores: by (split, condition), as the metrics saw them.
+    """
+
+    spec: RunSpec
+    model: Any
+    data: AffectData
+    world: worlds.World | None
+    selection: Selection
+    scores: Mapping[tuple[str, str], Scores]
+
+
+Complete = Callable[[RunSpec, AffectData], Mapping[str, Any]]
+Inspect = Callable[[Fitted], Mapping[str, Any]]
 
 
 def modules(spec: RunSpec) -> tuple[str, ...]:
@@ -45,9 +67,18 @@ def modules(spec: RunSpec) -> tuple[str, ...]:
     return tuple(found)
 
 
-def train_and_score(specs: Sequence[RunSpec], device: str = "cpu") -> list[Outcome | AffectError]:
+def train_and_score(
+    specs: Sequence[RunSpec],
+    device: str = "cpu",
+    *,
+    complete: Complete | None = None,
+    inspect: Inspect | None = None,
+    probe: Probe | None = None,
+) -> list[Outcome | AffectError]:
     """Return the outcomes of specs that differ in the seed alone; several are trained stacked.
 
+    complete(spec, data) gives further overrides of the model, from the training part. inspect(fitted) is asked of each
+    scored run; what it returns goes into `Outcome.extra`. probe: see `fit`.
     The training error of one seed stands in its place. Raises ConfigError for names that are not registered, and what
     data, model and training raise.
     """
@@ -55,7 +86,8 @@ def train_and_score(specs: Sequence[RunSpec], device: str = "cpu") -> list[Outco
     loaded = _loaded(head.data, head.seed)
     data, shape = loaded.data, Shape.of(loaded.data)
     entry = registry.entry(head.model)
-    config = registry.config(head.model, head.preset, **_tuples(head.overrides))
+    overrides = {**head.overrides, **({} if complete is None else complete(head, data))}
+    config = registry.config(head.model, head.preset, **_tuples(overrides))
     if (entry.kind == "gradient") != (head.recipe is not None):
         raise ConfigError(f"{head.label}: model {head.model} is of kind {entry.kind}, its recipe is {head.recipe!r}")
     settings: dict[str, Any] = {"config": _settings(config)}
@@ -64,7 +96,7 @@ def train_and_score(specs: Sequence[RunSpec], device: str = "cpu") -> list[Outco
         for s in specs:
             estimator = entry.build(config, shape)
             selection = estimator.fit(data, s.seed)
-            outcomes.append(_outcome(s, loaded, selection, estimator.predict, extra=settings))
+            outcomes.append(_outcome(s, loaded, selection, estimator.predict, estimator, inspect, extra=settings))
         return outcomes
     recipe = recipes.preset(head.recipe, **_tuples(head.recipe_overrides))
     settings["recipe"] = _settings(recipe)
@@ -72,7 +104,7 @@ def train_and_score(specs: Sequence[RunSpec], device: str = "cpu") -> list[Outco
     augment = None if head.augment is None else EachStep(cast(Any, _protocol(head.augment, 0, loaded)))
     seeds, lost = [s.seed for s in specs], {}
     try:
-        fits = fit(build, data, recipe, seeds, device=device, stacked=len(specs) > 1, augment=augment)
+        fits = fit(build, data, recipe, seeds, device=device, stacked=len(specs) > 1, augment=augment, probe=probe)
     except SeedsFailed as e:  # the seeds of a stack that did finish are kept
         fits, lost = e.fits, e.failures
     by_seed = {f.seed: f for f in fits}
@@ -84,11 +116,13 @@ def train_and_score(specs: Sequence[RunSpec], device: str = "cpu") -> list[Outco
         more: dict[str, Any] = {
             "parameters": f.parameters,
             "fit_s": f.wall_s,
-            "history": tuple(_settings(h) for h in f.history),
+            "history": tuple({k: v for k, v in _settings(h).items() if k != "probe" or v} for h in f.history),
             "extra": settings | ({"best_by_metric": f.best_by_metric} if f.selection.leaky else {}),
             "threshold": f.threshold,
         }
-        outcomes.append(_outcome(s, loaded, f.selection, partial(predict, build, f, device=device), **more))
+        model = None if inspect is None else restore(build, f, device=device)
+        scorer = partial(predict, build, f, device=device)
+        outcomes.append(_outcome(s, loaded, f.selection, scorer, model, inspect, **more))
     return outcomes
 
 
@@ -203,6 +237,10 @@ def _outcome(
     loaded: _Loaded,
     selection: Selection,
     scorer: Callable[[Batch], ArrayLike],
+    model: Any,
+    inspect: Inspect | None,
+    *,
+    extra: Mapping[str, Any],
     threshold: float = 0.5,
     **more: Any,
 ) -> Outcome:
@@ -211,7 +249,7 @@ def _outcome(
         if name not in known_metrics(kind):
             raise ConfigError(f"{spec.label}: metric {name!r} is unknown for {kind}")
     metrics: dict[str, Any] = {}
-    scores: dict[tuple[str, str], NDArray[np.float16]] = {}
+    scores: dict[tuple[str, str], Scores] = {}
     rows, target, group = {}, {}, {}
     for split in [s for s in data.splits if s != "train"]:
         batch = data.split(split, selection)
@@ -222,12 +260,14 @@ def _outcome(
             change = _protocol(c, spec.seed, loaded)
             given = np.asarray(scorer(batch if change is None else change(batch)))
             metrics[split][c.name] = _metrics(kind, target[split], given, spec.metrics, threshold)
-            scores[split, c.name] = half(given, f"{spec.label} {split}/{c.name}")
-    predictions = Predictions(scores, rows, target, group)
+            scores[split, c.name] = given
+    halved = {(split, c): half(v, f"{spec.label} {split}/{c}") for (split, c), v in scores.items()}
     bounds = _bounds(loaded, selection, spec.metrics)
+    if inspect is not None:
+        extra = {**extra, **inspect(Fitted(spec, model, data, loaded.world, selection, scores))}
     return Outcome(
-        loaded.hash, selection.rule, selection.epoch, selection.value, metrics=metrics, predictions=predictions,
-        bounds=bounds, **{"history": (), **more},
+        loaded.hash, selection.rule, selection.epoch, selection.value, metrics=metrics,
+        predictions=Predictions(halved, rows, target, group), bounds=bounds, extra=extra, **{"history": (), **more},
     )  # fmt: skip
 
 
@@ -256,7 +296,12 @@ def _bounds(loaded: _Loaded, selection: Selection, names: Sequence[str]) -> dict
             floor[split] = {k: v for k, v in lowest.items() if not names or k in names}
             if loaded.world is not None:
                 clean = loaded.world.data.split(split, selection)
-                ceiling[split] = _metrics(kind, clean.target.numpy(), loaded.world.oracle(clean), names)
+                posterior = loaded.world.oracle(clean)
+                ceiling[split] = _metrics(kind, clean.target.numpy(), posterior, names)
+                if kind == "single_label":  # mean recall is greatest at the largest posterior / share, not posterior
+                    n = np.bincount(data.split("train").target.numpy(), minlength=posterior.shape[1])
+                    fair = _metrics(kind, clean.target.numpy(), posterior / np.maximum(n, 0.5), names)
+                    ceiling[split] |= {k: fair[k] for k in BALANCED if k in fair}
         loaded.bounds[key] = {"floor": floor, **({"ceiling": ceiling} if ceiling else {})}
     return cast(dict[str, Any], loaded.bounds[key])
 

@@ -146,3 +146,51 @@ def test_the_test_split_is_opened_only_after_the_selection(
     assert set(given) == {Selection(o.rule, o.epoch, o.value)}  # the run's own, not one made up to get in
     with pytest.raises(TestLocked):
         execute.load(spec().data, 0).split("test")
+
+
+def test_hooks_complete_the_model_look_at_the_run_and_probe_its_epochs() -> None:
+    given = spec("mlp", recipe="smoke", recipe_overrides={"epochs": 2})
+
+    def complete(spec: RunSpec, data: AffectData) -> dict[str, Any]:
+        return {"hidden": len(data.split("train")) // 8}
+
+    def inspect(f: execute.Fitted) -> dict[str, Any]:
+        assert not f.model.training
+        return {"hidden": f.model.config.hidden, "scores": f.scores["test", "clean"], "rule": f.selection.rule}
+
+    (outcome,) = execute.train_and_score(
+        (given,), complete=complete, inspect=inspect, probe=lambda model, valid: {"items": float(len(valid))}
+    )
+    assert isinstance(outcome, Outcome)
+    assert outcome.extra["hidden"] == 5
+    assert outcome.extra["config"]["hidden"] == 5
+    assert outcome.extra["rule"] == outcome.rule
+    np.testing.assert_array_equal(
+        outcome.extra["scores"].astype(np.float16), outcome.predictions.scores["test", "clean"]
+    )
+    assert [e["probe"] for e in outcome.history] == [{"items": 40.0}] * 2
+    plain = run(given)
+    assert "probe" not in plain.history[0]
+    assert plain.extra.keys() == {"config", "recipe"}
+
+
+def test_an_estimator_is_looked_at_too() -> None:
+    (outcome,) = execute.train_and_score((spec("constant"),), inspect=lambda f: {"model": type(f.model).__name__})
+    assert isinstance(outcome, Outcome)
+    assert outcome.extra["model"] == "Constant"
+
+
+def test_the_ceiling_of_balanced_accuracy_is_that_of_the_posterior_over_the_shares() -> None:
+    sizes = {"train": 400, "valid": 60, "test": 3000}
+    data = DataSpec("w", "world", "imbalance", {"sizes": sizes, "settings": "easy"})
+    loaded = execute._loaded(data, 0)
+    o = run(RunSpec(study="s", arm="a", profile="smoke", seed=0, data=data, model="constant"))
+    test = loaded.data.split("test", Selection(o.rule, o.epoch, o.value))
+    assert loaded.world is not None
+    y, likelihood = test.target.numpy(), loaded.world.truth.log_likelihood(test)  # the posterior without its prior
+    ceiling = o.bounds["ceiling"]["test"]
+    for name in ("balanced_accuracy", "batch_averaged_macro_recall_64"):
+        assert ceiling[name] == pytest.approx(metric("single_label", name)(y, likelihood.argmax(1)), abs=1e-12)
+    posterior = loaded.world.oracle(test).argmax(1)
+    assert ceiling["balanced_accuracy"] > metric("single_label", "balanced_accuracy")(y, posterior) + 0.05
+    assert ceiling["accuracy"] == metric("single_label", "accuracy")(y, posterior)  # the others are the posterior's
