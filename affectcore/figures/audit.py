@@ -6,6 +6,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from affectcore.figures.style import GREY, WIDTH
@@ -44,7 +45,7 @@ def reach_plot(tables: Mapping[str, pd.DataFrame], marked: str | None = None) ->
     return fig
 
 
-def _cell(ax: plt.Axes, x: int, y: int, norm: float | None, low: float, high: float) -> None:
+def _cell(ax: Axes, x: int, y: int, norm: float | None, low: float, high: float) -> None:
     """One cell: a shade and the norm, or a hatch for no path."""
     corner = (x - 0.5, y - 0.5)
     if norm is None:
