@@ -276,6 +276,47 @@ def diffusion_share(version: Version, epoch: float) -> float:
     return min(1.0, max(0.0, (epoch - start) / 20))
 
 
+@dataclass(frozen=True)
+class Disagreement:
+    """Where text and records say different things; `here` is what this project takes for a replication."""
+
+    topic: str
+    text: str
+    records: str
+    here: str
+
+
+# Methods section and appendix against the repository's code, hparams and logs.
+DISAGREEMENTS = (
+    Disagreement("primary metric", "balanced accuracy", "macro recall averaged over batches of 64", "both"),
+    Disagreement("test accuracy", ".642", ".543 (JSON, matrix, draft, Fig. 12)", ".543"),
+    Disagreement("no stop-gradient, validation", ".291, the value of no CFG", ".315", ".315"),
+    Disagreement("seeds", "three, sd .000", "one log three times, seed 42", "rerun"),
+    Disagreement("detects rare classes", "every model but no VAE has none", "all eight ablations do, full does not",
+                 "counted"),
+    Disagreement("after its best epoch", "plateau", "falls to .23 to .25 at the end", "logs"),
+    Disagreement("baselines' training", "same focal loss", "cross-entropy, no weights, no augmentation", "both"),
+    Disagreement("class weights", "not mentioned", "root of inverse share, at most 8", "as run"),
+    Disagreement("free bits", ".25", "0", "0; .25 as a variant"),
+    Disagreement("KL schedule", "linear, 30 epochs", "cycles of 20", "cycles"),
+    Disagreement("diffusion schedule", "from 0 or from 9", "from 9", "from 9"),
+    Disagreement("learning rate", "cosine", "10 epochs of warm-up, cosine to 1 %", "as run"),
+    Disagreement("attention heads", "4", "8", "8"),
+    Disagreement("pooling", "attention", "mean of mean and attention", "as run"),
+    Disagreement("classifier", "2 layers, dropout .3", "3 layers, dropout .4", "as run"),
+    Disagreement("U-Net width", "128", "64", "64"),
+    Disagreement("U-Net's input from the graph", "softmax w", "column sums, clipped", "as run"),
+    Disagreement("causal loss", "h alone", "h + .1 mean |A|", "as run"),
+    Disagreement("Fig. 6 shows", "softmax of the sums", "sums over their total", "both"),
+    Disagreement("Fig. 6, epoch 40 (T, A, V)", ".40, .38, .25", ".30, .45, .25", "logs"),
+    Disagreement("decoder", "in Fig. 1", "off", "off"),
+    Disagreement("sampling at inference", "described", "not used to classify", "not used"),
+    Disagreement("baselines under perturbation", "not probed", "probed, 12 conditions", "records"),
+    Disagreement("TFN's latency in Fig. 9", "1.6 ms in Table 6", "49.4 typed into the figure", "1.6"),
+    Disagreement("sentiment split", "standard in one place, random in another", "random", "random"),
+)  # fmt: skip
+
+
 # --- What follows from the typed values -------------------------------------------------------------------------------
 
 

@@ -1,0 +1,143 @@
+"""Affect-Diff's figures: what is typed is what is drawn, with our records and the author's curves or without."""
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from affectcore.figures import affect_diff as figures
+from affectcore.figures.style import use_style
+from affectcore.studies.affect_diff import paper
+from affectcore.studies.store import COLUMNS
+
+
+@pytest.fixture(autouse=True)
+def _style():
+    mpl.use("Agg")
+    with mpl.rc_context():
+        use_style()
+        yield
+    plt.close("all")
+
+
+@pytest.fixture
+def ours():
+    """Three seeds of every arm that stands beside a model: value .1 per seed, .2 more under a perturbation."""
+    rows = [
+        (arm, seed, split, condition, metric, 0.1 * seed + 0.2 * (condition != "clean"))
+        for arm in figures.ARMS.values()
+        for seed in (1, 2, 3)
+        for split in ("valid", "test")
+        for condition in ("clean", *paper.CONDITIONS)
+        for metric in (figures.PAPER_METRIC, "accuracy", "balanced_accuracy", "macro_f1")
+    ]
+    names = ["arm", "seed", "split", "condition", "metric", "value"]
+    return pd.DataFrame(rows, columns=names).reindex(columns=COLUMNS)
+
+
+@pytest.fixture
+def curves():
+    epochs = np.arange(12)
+    one = pd.DataFrame({"epoch": epochs, **dict.fromkeys((*paper.SERIES, *paper.MODALITIES), 0.2 + 0.01 * epochs)})
+    return pd.concat([one.assign(model=key) for key in paper.BY_KEY], ignore_index=True)
+
+
+def points(ax, marker):
+    found = [
+        np.c_[x.get_xdata(), x.get_ydata()] for x in ax.lines if x.get_marker() == marker and x.get_xdata() is not None
+    ]
+    return {tuple(np.round(p, 3)) for part in found for p in part.astype(float)}
+
+
+def test_methods_show_the_printed_and_the_recorded_accuracy():
+    validation, accuracy, balanced = figures.methods_plot().axes
+    assert (0.384, 5) in points(validation, "D")
+    assert {(0.642, 5), (0.667, 0)} <= points(accuracy, "D")
+    assert points(accuracy, "o") == {(0.543, 5)}
+    assert points(balanced, "D") == set()
+    assert len(points(balanced, "o")) == 6
+    assert len(balanced.collections) == 5  # MISA has no interval
+
+
+def test_our_values_stand_beside_with_their_interval(ours):
+    assert figures.values_of(ours, "full", "accuracy").tolist() == pytest.approx([0.1, 0.2, 0.3])
+    assert len(figures.values_of(ours, "no_vae", "accuracy")) == 0
+    for ax in figures.methods_plot(ours).axes:
+        assert {x for x, _ in points(ax, "^")} == {0.2}
+    assert (0.2, 2) in points(figures.seeds_plot(ours=ours).axes[0], "^")
+    labels = [t.get_text() for t in figures.perturbation_plot(ours).axes[0].get_yticklabels()]
+    assert len(labels) == 14 + 7
+    assert "ours: TFN" in labels
+    assert any("+20" in t.get_text() for t in figures.perturbation_plot(ours).axes[0].texts)
+
+
+def test_curves_are_drawn_above_where_they_are_present(curves):
+    assert len(figures.validation_plot().axes) == len(figures.seeds_plot().axes) == 1
+    top, below = figures.validation_plot(curves).axes
+    assert len([x for x in top.lines if len(x.get_xdata()) == 12]) == 14
+    assert (0.384, 4) in points(below, "o") | points(below, "D")
+    assert len(figures.seeds_plot(curves).axes[0].lines) == len(paper.EQUIVALENT)
+    n = len(figures.weights_plot().axes[0].lines)
+    assert len(figures.weights_plot(curves).axes[0].lines) == n + 3
+
+
+def test_bands_over_our_seeds(curves):
+    own = pd.concat([curves[curves["model"] == "full"].assign(seed=s) for s in (0, 1)])
+    own.loc[own["seed"] == 1, "train_task"] += 0.1
+    assert len(figures.losses_plot(ours=own).axes[0].collections) == 2
+    assert len(figures.weights_plot(ours=own).axes[0].collections) == 3
+
+
+def test_class_f1_marks_rows_of_the_records():
+    ax = figures.class_f1_plot({"full": np.full(6, 0.5)}).axes[0]
+    labels = [t.get_text() for t in ax.get_yticklabels()]
+    assert labels[-1] == "ours: full"
+    assert "no causal graph" in labels
+    assert sum(label.endswith("*") for label in labels) == 6
+    assert [t.get_text() for t in ax.texts[30:36]] == [".734", ".375", ".175", "0", "0", "0"]
+
+
+def test_schedules_draw_three_versions():
+    kl, diffusion = figures.schedules_plot().axes
+    drawn = {x.get_label(): x.get_ydata() for x in kl.lines}
+    assert drawn["code and logs"][28] == 0.8
+    assert drawn["methods section"][15] == 0.5
+    assert [x.get_ydata()[9] for x in diffusion.lines[:3]] == [0.45, 0, 0]
+
+
+def test_efficiency_draws_the_points_typed_into_the_figure_and_the_frontier():
+    top, below = figures.efficiency_plot().axes
+    typed = {round(float(c.get_offsets()[0, 0])) for c in top.collections if len(c.get_facecolor()) == 0}
+    assert typed == {320_000, 510_000, 644_230}
+    stairs = next(x for x in below.lines if x.get_linestyle() == "--")
+    assert max(stairs.get_ydata()) == 0.322
+    assert 0.224 not in stairs.get_ydata()
+
+
+def test_tasks_show_printed_and_recorded_accuracy_of_the_emotions():
+    emotions, seven, two = figures.tasks_plot().axes
+    assert {(0.543, 1), (0.224, 0)} == points(emotions, "o")
+    assert (0.642, 1) in points(emotions, "D")
+    assert {(0.729, 0), (0.952, 3)} <= points(seven, "D")
+    assert (0.5, 0) in points(two, "|")
+
+
+@pytest.mark.parametrize(
+    ("draw", "words"),
+    [
+        (
+            figures.pipeline_diagram,
+            ["stop-gradient", "decoder: drawn,\nused in no run", "U-Net predicts\nthe noise in $z_t$"],
+        ),
+        (figures.gate_diagram, ["to the U-Net,\nno gradient"]),
+        (figures.graph_plot, [".26", ".31", "0"]),
+        (figures.losses_plot, []),
+        (figures.weights_plot, ["equal"]),
+    ],
+)
+def test_diagrams_say_what_they_must(draw, words):
+    fig = draw()
+    said = [t.get_text() for ax in fig.axes for t in ax.texts]
+    assert set(words) <= set(said)
+    fig.canvas.draw()
