@@ -45,17 +45,26 @@ class Droppable(Protocol):
     def dropout(self, x: Tensor, p: float) -> Tensor: ...
 
 
-def _fold(size: int, dims: Sequence[int | None], tensors: Sequence[Tensor]) -> list[Tensor]:
+def _fold(size: int, dims: Sequence[int | None], tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
     """Return the tensors with the axis of `vmap` folded into their batch axis, the first."""
-    moved = [x.expand(size, *x.shape) if d is None else x.movedim(d, 0) for d, x in zip(dims, tensors)]
-    return [x.flatten(0, 1) for x in moved]
+    moved = [
+        None if x is None else x.expand(size, *x.shape) if d is None else x.movedim(d, 0) for d, x in zip(dims, tensors)
+    ]
+    return [None if x is None else x.flatten(0, 1) for x in moved]
+
+
+def _by_head(bias: Tensor | None, q: Tensor, k: Tensor) -> Tensor | None:
+    """Return bias (B, 1, 1 or T, S) expanded, not copied, to (B, heads, T, S)."""
+    return None if bias is None else bias.expand(*q.shape[:3], k.shape[2])
 
 
 class _FusedBackward(torch.autograd.Function):
     @staticmethod
-    def forward(*saved: Tensor) -> tuple[Tensor, ...]:
+    def forward(*saved: Any) -> tuple[Tensor, ...]:
+        *tensors, bias = saved
         op = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
-        out: tuple[Tensor, ...] = op(*saved, 0.0, False, scale=1.0)
+        bias = _by_head(bias, tensors[1], tensors[2])
+        out: tuple[Tensor, ...] = op(*tensors, 0.0, False, attn_mask=bias, scale=1.0)
         return out
 
     @staticmethod
@@ -67,36 +76,37 @@ class _FusedBackward(torch.autograd.Function):
         raise NotImplementedError("attention has no second derivative on the CPU")
 
     @staticmethod
-    def vmap(info: Any, dims: tuple[int | None, ...], *saved: Tensor) -> Any:
+    def vmap(info: Any, dims: tuple[int | None, ...], *saved: Tensor | None) -> Any:
         out = _FusedBackward.apply(*_fold(info.batch_size, dims, saved))
         return tuple(x.unflatten(0, (info.batch_size, -1)) for x in out), (0, 0, 0)
 
 
 class _Fused(torch.autograd.Function):
-    """softmax(q k') v of (B, heads, T, d) by torch's CPU kernel, which never writes the (T, S) scores to memory.
+    """softmax(q k' + bias) v of (B, heads, T, d) by torch's CPU kernel, which never writes the (T, S) scores to memory.
 
     Attention has no parameters, so a stack of seeds is just a larger batch: that is the rule for `vmap`, which the
     kernel itself lacks.
     """
 
     @staticmethod
-    def forward(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
         op = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-        out: tuple[Tensor, Tensor] = op(q, k, v, 0.0, False, scale=1.0)
+        out: tuple[Tensor, Tensor] = op(q, k, v, 0.0, False, attn_mask=_by_head(bias, q, k), scale=1.0)
         return out
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.save_for_backward(*inputs, *output)
+        q, k, v, bias = inputs
+        ctx.save_for_backward(q, k, v, *output, bias)
         ctx.mark_non_differentiable(output[1])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _: Any) -> Any:
-        return _FusedBackward.apply(grad, *ctx.saved_tensors)
+        return *_FusedBackward.apply(grad, *ctx.saved_tensors), None
 
     @staticmethod
-    def vmap(info: Any, dims: tuple[int | None, ...], *qkv: Tensor) -> Any:
-        out = _Fused.apply(*_fold(info.batch_size, dims, qkv))
+    def vmap(info: Any, dims: tuple[int | None, ...], *inputs: Tensor | None) -> Any:
+        out = _Fused.apply(*_fold(info.batch_size, dims, inputs))
         return tuple(x.unflatten(0, (info.batch_size, -1)) for x in out), (0, 0)
 
 
@@ -113,27 +123,36 @@ def attend(
     """Return scaled dot-product attention of projected (..., T, D), (..., S, D), (..., S, D) by head: (..., T, D).
 
     mask (..., S): keys that may be seen; hidden (T, S): pairs that may not, as a future mask; p: share of attention
-    weights that `noise` drops. The key mask costs no pass over the (T, S) scores: it enters the product as one more
-    feature, 1 in the query and 0 or -1e4 in the key.
+    weights that `noise` drops. Where nothing is dropped, a kernel adds the masks to the scores on its way. Elsewhere a
+    key mask costs no pass over the (T, S) scores: it enters the product as one more feature, 1 in the query and 0 or
+    -1e4 in the key.
     """
     scale = (query.shape[-1] // heads) ** -0.5
     q, k, v = ((x.unflatten(-1, (heads, -1)).transpose(-2, -3)) for x in (query * scale, key, value))
+    if (p == 0 or noise is None or not noise.training) and q.ndim == 4 and q.device.type == "cpu":
+        mixed = _Fused.apply(q, k, v, _bias(mask, hidden, q))[0].transpose(-2, -3).flatten(-2)
+        return mixed if mask is None else mixed * mask.any(-1).unsqueeze(-1).unsqueeze(-1).to(mixed.dtype)
     if mask is not None:
         bias = torch.zeros_like(k[..., :1]).masked_fill(~mask.unsqueeze(-2).unsqueeze(-1), HIDDEN)
         q, k = torch.cat([q, torch.ones_like(q[..., :1])], -1), torch.cat([k, bias], -1)
-    if hidden is None and (p == 0 or noise is None or not noise.training) and q.ndim == 4 and q.device.type == "cpu":
-        room = -q.shape[-1] % 16  # the kernel is twice as fast on whole vectors
-        q, k, wide = F.pad(q, (0, room)), F.pad(k, (0, room)), F.pad(v, (0, q.shape[-1] + room - v.shape[-1]))
-        mixed = _Fused.apply(q, k, wide)[0][..., : v.shape[-1]].transpose(-2, -3).flatten(-2)
-        return mixed if mask is None else mixed * mask.any(-1).unsqueeze(-1).unsqueeze(-1).to(mixed.dtype)
     scores = q @ k.transpose(-1, -2)  # (..., heads, T, S)
     if hidden is not None:
-        scores = scores.masked_fill(hidden, HIDDEN)
+        scores = scores.masked_fill_(hidden, HIDDEN)  # in place: nobody else reads the product
     weights = scores.softmax(-1)
     if noise is not None and p > 0:
         weights = noise.dropout(weights, p)
     mixed = (weights @ v).transpose(-2, -3).flatten(-2)  # (..., T, D)
     return mixed if mask is None else mixed * mask.any(-1).unsqueeze(-1).unsqueeze(-1).to(mixed.dtype)
+
+
+def _bias(mask: Tensor | None, hidden: Tensor | None, like: Tensor) -> Tensor | None:
+    """Return what is added to the scores of like (B, heads, T, d), (B, 1, 1 or T, S): 0 or -1e4."""
+    closed = None if mask is None else ~mask.unsqueeze(-2).unsqueeze(-2)
+    if hidden is not None:
+        closed = hidden.expand(len(like), 1, *hidden.shape) if closed is None else closed | hidden
+    if closed is None:
+        return None
+    return torch.zeros(closed.shape, dtype=like.dtype, device=like.device).masked_fill(closed, HIDDEN)
 
 
 class MultiheadAttention(nn.Module):

@@ -264,12 +264,13 @@ class Block(nn.Module):
     ) -> Tensor:
         """m: shift, scale and gate (B, 1, D) of each part; memory: keys and values (B, S, 2D)."""
         q, k, v = self.qkv(_shifted(x, m[0], m[1])).chunk(3, -1)
-        x = x + m[2] * self.out(attend(q, k, v, self.heads, mask))
+        x = torch.addcmul(x, m[2], self.out(attend(q, k, v, self.heads, mask)))
         if self.query is not None and self.cross_out is not None and memory is not None:
             q = self.query(_shifted(x, m[6], m[7]))
             k, v = memory.chunk(2, -1)
-            x = x + m[8] * self.cross_out(attend(q, k, v, self.heads, seen))
-        return x + m[5] * self.down(F.gelu(self.up(_shifted(x, m[3], m[4])), approximate="tanh"))
+            x = torch.addcmul(x, m[8], self.cross_out(attend(q, k, v, self.heads, seen)))
+        inner = F.gelu(self.up(_shifted(x, m[3], m[4])), approximate="tanh")
+        return torch.addcmul(x, m[5], self.down(inner))
 
 
 def _shifted(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -322,16 +323,19 @@ class DiT(nn.Module):
             nn.init.zeros_(self.last.bias)
 
     def context(self, streams: Sequence[Tensor], masks: Masks, steps: int, target: int = 0) -> TransformerContext:
-        """set False: of one stream. set True: of all M, those not at hand hidden by their masks."""
+        """set False: of one stream. set True: of all M, those not at hand hidden by their masks; the target's own,
+        which never is, is left out."""
         if not self.whole_set:
             (c,), (mask,) = streams, masks
             mean = c.mean(-2) if mask is None else masked_mean(c, mask)
             return TransformerContext(self.condition(mean), [None] * len(self.blocks), None)
         tokens = [
-            self.condition(x) + self.kind[j] + sinusoids(x.shape[-2], self.features, x) for j, x in enumerate(streams)
+            self.condition(x) + self.kind[j] + sinusoids(x.shape[-2], self.features, x)
+            for j, x in enumerate(streams)
+            if j != target
         ]
         memory = F.layer_norm(torch.cat(tokens, -2), (self.features,))
-        mask = torch.cat(cast(list[Tensor], list(masks)), -1)
+        mask = torch.cat([m for j, m in enumerate(cast(list[Tensor], list(masks))) if j != target], -1)
         reads = [cast(nn.Linear, b.read)(memory) for b in cast(list[Block], self.blocks)]
         return TransformerContext(self.aim[target], cast(list[Tensor | None], reads), mask)
 
