@@ -66,7 +66,7 @@ from affectcore.data.schema import Batch
 from affectcore.errors import ConfigError
 from affectcore.models.contract import AffectModel, Memo, Noise, Output, Progress, Shape, Stage
 from affectcore.nn import diffusion as d
-from affectcore.nn.fusion import Fusion, FusionSettings
+from affectcore.nn.crossmodal import Fusion, FusionSettings
 from affectcore.nn.gradients import gradnorm, pcgrad
 from affectcore.nn.losses import as_prediction, task_loss
 from affectcore.nn.normalisation import BatchNorm

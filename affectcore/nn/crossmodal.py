@@ -1,12 +1,13 @@
-"""Pre-norm transformers of MulT and its descendants: steps that attend to themselves or to a memory that is fixed.
+"""Pre-norm transformers of MulT (Tsai et al. 2019) and its descendants, and the fusion built of them.
 
-Shapes: x (B, T, D), memory (B, S, D), mask (B, S) bool, True where a key may be seen, hidden (T, S) bool, True for
-pairs that may not. What saves time and changes no value: a memory is normalised once and every layer's norm is folded
-into its projections; all layers' keys and values come from one product; where one step is read, the last layer computes
-one.
+Steps attend to themselves or to a memory that is the same in every layer. Shapes: x (B, T, D), memory (B, S, D), mask
+(B, S) bool, True where a key may be seen, hidden (T, S) bool, True for pairs that may not. What saves time and changes
+no value: a memory is normalised once and every layer's norm is folded into its projections; all layers' keys and values
+come from one product; where one step is read, the last layer computes one.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -15,6 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from affectcore.nn.attention import Droppable, MultiheadAttention, attend, sinusoids
+from affectcore.nn.pooling import hide, last_observed, step_at
+
+Read = tuple[tuple[Tensor, Tensor], ...]
+"""Keys and values of a memory, (B, S, D) each, a pair a layer."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +32,12 @@ class Rates:
 
 
 class PreNormLayer(nn.Module):
-    """Pre-norm attention and a two-layer ReLU network of four times the width, both with a residual."""
+    """Pre-norm attention and a two-layer ReLU network of four times the width, both with a residual.
 
-    def __init__(self, features: int, heads: int) -> None:
+    xavier: how the projection of what attention found starts, as MulT's code has it; else as torch's linear layers do.
+    """
+
+    def __init__(self, features: int, heads: int, xavier: bool = False) -> None:
         super().__init__()
         self.attention = MultiheadAttention(features, heads)
         self.norm_attention, self.norm_network = nn.LayerNorm(features), nn.LayerNorm(features)
@@ -37,15 +45,16 @@ class PreNormLayer(nn.Module):
         for linear in (self.up, self.down):
             nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)
-        nn.init.xavier_uniform_(self.attention.out_proj.weight)
+        if xavier:
+            nn.init.xavier_uniform_(self.attention.out_proj.weight)
 
-    def folded(self) -> tuple[Tensor, Tensor]:
-        """Return the weight (3D, D) and bias (3D,) that take steps normalised without an affine map to q, k and v.
+    def folded(self, rows: slice = slice(None)) -> tuple[Tensor, Tensor]:
+        """Return weight (3D, D) and bias (3D,), or rows of them, that take normalised steps without map to q, k and v.
 
         The norm's scale g and shift b fold into W (g x + b) + c = (W g) x + (W b + c).
         """
-        w, norm = self.attention.in_proj_weight, self.norm_attention
-        return w * norm.weight, w @ norm.bias + self.attention.in_proj_bias
+        w, norm = self.attention.in_proj_weight[rows], self.norm_attention
+        return w * norm.weight, w @ norm.bias + self.attention.in_proj_bias[rows]
 
     def forward(
         self,
@@ -66,47 +75,49 @@ class PreNormLayer(nn.Module):
 class PreNormStack(nn.Module):
     """Layers and a last norm."""
 
-    def __init__(self, features: int, heads: int, layers: int) -> None:
+    def __init__(self, features: int, heads: int, layers: int, xavier: bool = False) -> None:
         super().__init__()
         self.features = features
-        self.layers = nn.ModuleList([PreNormLayer(features, heads) for _ in range(layers)])
+        self.layers = nn.ModuleList([PreNormLayer(features, heads, xavier) for _ in range(layers)])
         self.norm = nn.LayerNorm(features)
+
+    def read(self, memory: Tensor) -> Read:
+        """Return what each layer reads of a memory that is normalised without an affine map (`normalise`)."""
+        maps = [layer.folded(slice(self.features, None)) for layer in cast(list[PreNormLayer], self.layers)]
+        both = F.linear(memory, torch.cat([w for w, _ in maps]), torch.cat([b for _, b in maps]))
+        parts = both.chunk(2 * len(maps), -1)
+        return tuple(zip(parts[::2], parts[1::2]))
 
     def forward(
         self,
         x: Tensor,
-        memory: Tensor | None,
+        memory: Tensor | Read | None,
         mask: Tensor | None,
         hidden: Tensor | None,
         noise: Droppable,
         rates: Rates,
-        read: slice | None = None,
+        at: slice | Tensor | None = None,
     ) -> Tensor:
-        """memory: normalised without an affine map (`normalise`); None: x attends to itself.
+        """memory: normalised without an affine map (`normalise`), or what `read` returned; None: x attends to itself.
 
-        read: the steps of x that are wanted, all if None: (B, T', D).
+        at: the steps of x that are wanted, all if None, (B, T', D); or one step (B,) a sample, which may see all.
         """
-        layers, d = cast(list[PreNormLayer], self.layers), self.features
-        maps = [layer.folded() for layer in layers]
-        shared: tuple[Tensor, ...] = ()
-        if memory is not None:
-            weight, bias = (torch.cat([m[i][d:] for m in maps]) for i in range(2))
-            shared = F.linear(memory, weight, bias).chunk(2 * len(layers), -1)
-        for i, (layer, (w, b)) in enumerate(zip(layers, maps)):
-            last = read is not None and i == len(layers) - 1
-            if memory is not None:
-                if last:
-                    x = x[..., read, :]
-                q = F.linear(normalise(x), w[:d], b[:d])
-                k, v = shared[2 * i : 2 * i + 2]
-            elif last:  # nobody reads the other steps
-                own = normalise(x)
-                k, v = F.linear(own, w[d:], b[d:]).chunk(2, -1)
-                x, q = x[..., read, :], F.linear(own[..., read, :], w[:d], b[:d])
+        d, shared = self.features, self.read(memory) if isinstance(memory, Tensor) else memory
+        for i, layer in enumerate(cast(list[PreNormLayer], self.layers)):
+            if shared is not None:
+                keys, values = shared[i]
+            if at is not None and i == len(self.layers) - 1:  # nobody reads the other steps
+                if shared is None:
+                    keys, values = F.linear(normalise(x), *layer.folded(slice(d, None))).chunk(2, -1)
+                x = step_at(x, at).unsqueeze(-2) if isinstance(at, Tensor) else x[..., at, :]
+                if hidden is not None:
+                    hidden = None if isinstance(at, Tensor) else hidden[at]
+                query = F.linear(normalise(x), *layer.folded(slice(d)))
+            elif shared is None:
+                query, keys, values = F.linear(normalise(x), *layer.folded()).chunk(3, -1)
             else:
-                q, k, v = F.linear(normalise(x), w, b).chunk(3, -1)
-            pairs = hidden[read] if last and hidden is not None else hidden
-            x = layer(x, (q, k, v), mask, pairs, noise, rates)
+                query = F.linear(normalise(x), *layer.folded(slice(d)))
+            x = layer(x, (query, keys, values), mask, hidden, noise, rates)
         out: Tensor = self.norm(x)
         return out
 
@@ -128,6 +139,64 @@ def place(x: Tensor, positions: bool, skip_zero: bool = False) -> Tensor:
     return scaled + (torch.where(x[..., :1] == 0, 0.0, code) if skip_zero else code)
 
 
-def future(t: int, s: int, like: Tensor) -> Tensor:
-    """Return (t, s) bool, True where key j comes more than |s - t| steps after query i, on the device of `like`."""
-    return torch.ones(t, s, dtype=torch.bool, device=like.device).triu(1 + abs(s - t))
+def future(x: Tensor, memory: Tensor) -> Tensor:
+    """Return (T, S) bool, True where key j comes more than |S - T| steps after query i."""
+    t, s = x.shape[-2], memory.shape[-2]
+    return torch.ones(t, s, dtype=torch.bool, device=x.device).triu(1 + abs(s - t))
+
+
+@dataclass(frozen=True)
+class FusionSettings:
+    """Of `Fusion`; `attention_dropout` is (by modality attended to; `memory` to itself), relu and residual."""
+
+    width: int
+    heads: int
+    layers: int
+    memory_layers: int
+    embed_dropout: float
+    attention_dropout: tuple[float, ...]  # by modality, in order
+    memory_dropout: float
+    relu_dropout: float
+    residual_dropout: float
+    positions: bool
+    future_mask: bool
+    skip_zero: bool = False  # of `place`
+
+
+class Fusion(nn.Module):
+    """M streams (B, T_m, d) to one vector (B, M (M - 1) d), as MulT fuses: pairs of streams, then each by itself.
+
+    masks[m]: (B, T_m) steps that may be read, or None: all, and the last of all steps is the readout. A stream of which
+    nothing may be read has zeros as its part of the vector.
+    """
+
+    def __init__(self, modalities: int, settings: FusionSettings) -> None:
+        super().__init__()
+        n, s = modalities, settings
+        self.settings = s
+        self.pairs = [(i, j) for i in range(n) for j in range(n) if i != j]  # i attends to j
+        self.cross = nn.ModuleList(PreNormStack(s.width, s.heads, s.layers) for _ in self.pairs)
+        wide = (n - 1) * s.width
+        self.memory = nn.ModuleList(PreNormStack(wide, s.heads, s.memory_layers) for _ in range(n))
+        self.features = n * wide
+
+    def forward(self, streams: Sequence[Tensor], masks: Sequence[Tensor | None], noise: Droppable) -> Tensor:
+        s = self.settings
+        rates = [Rates(p, s.relu_dropout, s.residual_dropout) for p in s.attention_dropout]
+        own = Rates(s.memory_dropout, s.relu_dropout, s.residual_dropout)
+        x = [noise.dropout(place(v, s.positions, s.skip_zero), s.embed_dropout) for v in streams]
+        x = [v if mask is None else hide(v, mask) for v, mask in zip(x, masks)]
+        memory = [normalise(v) for v in x]
+        z: list[list[Tensor]] = [[] for _ in x]
+        for (i, j), stack in zip(self.pairs, self.cross):  # steps of i that attended to j, (B, T_i, d)
+            ahead = future(x[i], x[j]) if s.future_mask else None
+            z[i].append(stack(x[i], memory[j], masks[j], ahead, noise, rates[j]))
+        out = []
+        for i, parts in enumerate(z):
+            mask, both = masks[i], place(torch.cat(parts, -1), s.positions, s.skip_zero)
+            v = noise.dropout(both, s.embed_dropout)
+            end = x[i].new_full((len(v),), v.shape[-2] - 1, dtype=torch.int64) if mask is None else last_observed(mask)
+            ahead = future(v, v) if s.future_mask else None
+            h = self.memory[i](v, None, mask, ahead, noise, own, end).squeeze(-2)
+            out.append(h if mask is None else h * mask.any(-1, keepdim=True).to(h.dtype))
+        return torch.cat(out, -1)

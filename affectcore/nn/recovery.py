@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from affectcore.errors import ConfigError
 from affectcore.nn.attention import attend, sinusoids
-from affectcore.nn.fusion import CrossModal, Drop, future, place
+from affectcore.nn.crossmodal import PreNormStack, Rates, Read, future, normalise, place
 from affectcore.nn.pooling import hide, masked_mean
 
 Masks = Sequence[Tensor | None]
@@ -35,7 +35,7 @@ class Silent:
         return x
 
 
-SILENT, NOTHING = Silent(), Drop()
+SILENT, NOTHING = Silent(), Rates()
 
 
 def hidden(x: Tensor, mask: Tensor | None) -> Tensor:
@@ -149,17 +149,17 @@ class Level(nn.Module):
 
     def __init__(self, conv: nn.Module, features: int, heads: int, time: int | None, groups: int) -> None:
         super().__init__()
-        self.conv, self.cross = conv, CrossModal(features, heads, 2)
+        self.conv, self.cross = conv, PreNormStack(features, heads, 2)
         self.time = None if time is None else nn.Linear(time, features)
         self.norm = None if time is None else GroupNorm(groups, features)
 
     def forward(
-        self, x: Tensor, time: Tensor, read: tuple[Tensor, ...], seen: Tensor | None, mask: Tensor | None, causal: bool,
+        self, x: Tensor, time: Tensor, read: Read, seen: Tensor | None, mask: Tensor | None, causal: bool,
         skip_zero: bool,
     ) -> Tensor:  # fmt: skip
         h = convolve(self.conv, x, mask)
-        ahead = future(h, read[0]) if causal else None
-        h = h + self.cross.attend(place(h, True, skip_zero), read, seen, ahead, SILENT, NOTHING)
+        ahead = future(h, read[0][0]) if causal else None
+        h = h + self.cross(place(h, True, skip_zero), read, seen, ahead, SILENT, NOTHING)
         if self.time is not None and self.norm is not None:
             h = F.silu(self.norm(h + self.time(time).unsqueeze(-2), mask))
         return hidden(h, mask)
@@ -175,7 +175,7 @@ def _up(a: int, b: int) -> nn.ConvTranspose1d:
 
 @dataclass(frozen=True)
 class UNetContext:
-    reads: list[tuple[Tensor, ...]]
+    reads: list[Read]
     masks: list[Tensor | None]
 
 
@@ -218,7 +218,7 @@ class ScoreUNet(nn.Module):
             path, at = [*path, convolve(conv, path[-1], here)], [*at, here]
         path, at = [*path, convolve(self.last_condition, path[-1], m[0])], [*at, m[0]]
         levels = cast(list[Level], [*self.down, *self.up, self.last])
-        normal = [F.layer_norm(place(v, True, self.skip_zero), v.shape[-1:]) for v in path]
+        normal = [normalise(place(v, True, self.skip_zero)) for v in path]
         return UNetContext([level.cross.read(v) for level, v in zip(levels, normal)], at)
 
     def forward(self, x: Tensor, t: Tensor, context: Any, mask: Tensor | None) -> Tensor:

@@ -35,7 +35,7 @@ def test_a_stack_equals_its_plain_form_and_reads_the_steps_it_is_asked_for(acros
     x, memory = torch.randn(3, 5, 8, generator=g).double(), torch.randn(3, 7, 8, generator=g).double()
     steps = 7 if across else 5
     mask = torch.arange(steps) < torch.tensor([[2], [steps], [3]]) if masked else None
-    hidden = None if masked else future(5, steps, x)
+    hidden = None if masked else future(x, x if not across else memory)
     given = normalise(memory) if across else None
     expected = plain(stack, x, memory if across else None, mask, hidden)
     ours = stack(x, given, mask, hidden, SILENT, RATES)
@@ -43,6 +43,13 @@ def test_a_stack_equals_its_plain_form_and_reads_the_steps_it_is_asked_for(acros
     for read in (slice(0, 1), slice(-1, None), slice(1, 3)):
         one = stack(x, given, mask, hidden, SILENT, RATES, read)
         torch.testing.assert_close(one, expected[:, read], rtol=0, atol=1e-12)
+    if across:
+        assert torch.equal(stack(x, stack.read(given), mask, hidden, SILENT, RATES), ours)
+    chosen = torch.tensor([1, 4, 2])
+    if not masked:
+        chosen = torch.full((3,), 4)  # before the last, a step may see more in the last layer than in those before
+    one = stack(x, given, mask, hidden, SILENT, RATES, chosen)[:, 0]
+    torch.testing.assert_close(one, expected[range(3), chosen], rtol=0, atol=1e-12)
 
 
 def test_places():
@@ -57,5 +64,6 @@ def test_places():
 
 
 def test_the_future_begins_later_between_sequences_of_different_lengths():
-    assert future(2, 2, torch.zeros(())).tolist() == [[False, True], [False, False]]
-    assert future(2, 4, torch.zeros(())).tolist() == [[False] * 3 + [True], [False] * 4]
+    two, four = torch.zeros(1, 2, 3), torch.zeros(1, 4, 3)
+    assert future(two, two).tolist() == [[False, True], [False, False]]
+    assert future(two, four).tolist() == [[False] * 3 + [True], [False] * 4]

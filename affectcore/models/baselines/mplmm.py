@@ -113,8 +113,8 @@ class MPLMM(AffectModel):
         self.signal_missing = nn.ParameterList(prompt(d, t) for t in steps)
         self.kind = nn.ParameterList(prompt(length, d) for _ in names)
         self.mix = nn.ParameterList(prompt(t, (n - 1) * d) for t in steps)
-        self.cross = nn.ModuleList(PreNormStack(d, c.heads, c.layers) for _ in self.pairs)
-        self.memory = nn.ModuleList(PreNormStack((n - 1) * d, c.heads, c.layers) for _ in names)
+        self.cross = nn.ModuleList(PreNormStack(d, c.heads, c.layers, xavier=True) for _ in self.pairs)
+        self.memory = nn.ModuleList(PreNormStack((n - 1) * d, c.heads, c.layers, xavier=True) for _ in names)
         total = n * (n - 1) * d
         self.first, self.second = nn.Linear(total, total), nn.Linear(total, total)
         self.last = nn.Linear(total, shape.task.outputs)
@@ -161,8 +161,8 @@ class MPLMM(AffectModel):
     def _ready(self, x: Tensor, noise: Noise) -> Tensor:
         return noise.dropout(place(x, True, self.config.skip_zero), self.config.embed_dropout)
 
-    def _future(self, t: int, s: int, like: Tensor) -> Tensor | None:
-        return future(t, s, like) if self.config.future_mask else None
+    def _future(self, x: Tensor, memory: Tensor) -> Tensor | None:
+        return future(x, memory) if self.config.future_mask else None
 
     def forward(self, batch: Batch, noise: Noise) -> MPLMMOutput:
         c, names = self.config, self.shape.modalities
@@ -177,14 +177,14 @@ class MPLMM(AffectModel):
         memory = [normalise(v) for v in x]
         z: list[list[Tensor]] = [[] for _ in names]
         for (i, j), stack in zip(self.pairs, self.cross):
-            hidden = self._future(x[i].shape[1], x[j].shape[1], x[i])
+            hidden = self._future(x[i], x[j])
             z[i].append(stack(x[i], memory[j], masks[j], hidden, noise, rates))
         last = []
         for parts, mask, kind, stack in zip(z, masks, self._kinds(present), self.memory):
             h = self._ready(torch.cat([torch.cat(parts, -1), kind], 1), noise)  # (B, T_m + l, (M - 1) d)
             if mask is not None:
                 mask = F.pad(mask, (0, kind.shape[1]), value=True)
-            hidden = self._future(h.shape[1], h.shape[1], h)
+            hidden = self._future(h, h)
             last.append(stack(h, None, mask, hidden, noise, rates, slice(-1, None)).squeeze(1))
         h = torch.cat(last, -1)
         out = h + self.second(noise.dropout(F.relu(self.first(h)), c.output_dropout))

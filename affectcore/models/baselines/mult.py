@@ -38,7 +38,7 @@ from torch import Tensor, nn
 from affectcore.data.schema import Batch
 from affectcore.errors import ConfigError
 from affectcore.models.contract import AffectModel, Noise, Output, Shape
-from affectcore.nn.fusion import CrossModal, Drop, Memory, future, place
+from affectcore.nn.crossmodal import PreNormStack, Rates, future, normalise, place
 from affectcore.nn.losses import as_prediction
 from affectcore.nn.pooling import hide, last_observed
 
@@ -84,9 +84,9 @@ class MulT(AffectModel):
         self.project = nn.ModuleList([nn.Conv1d(n, d, k, padding=margin, bias=False) for n in shape.dims.values()])
         n = len(names)
         self.pairs = [(i, j) for i in range(n) for j in range(n) if i != j]  # modality i attends to modality j
-        self.cross = nn.ModuleList(CrossModal(d, config.heads, config.layers) for _ in self.pairs)
+        self.cross = nn.ModuleList(PreNormStack(d, config.heads, config.layers) for _ in self.pairs)
         wide = (len(names) - 1) * d
-        self.memory = nn.ModuleList(Memory(wide, config.heads, config.memory_layers) for _ in names)
+        self.memory = nn.ModuleList(PreNormStack(wide, config.heads, config.memory_layers) for _ in names)
         total = len(names) * wide
         self.first, self.second = nn.Linear(total, total), nn.Linear(total, total)
         self.last = nn.Linear(total, shape.task.outputs)
@@ -108,10 +108,10 @@ class MulT(AffectModel):
     def forward(self, batch: Batch, noise: Noise) -> MulTOutput:
         config, names = self.config, self.shape.modalities
         rates = {"audio": config.attention_dropout_audio, "vision": config.attention_dropout_vision}
-        drops = [Drop(rates.get(m, config.attention_dropout)) for m in names]
+        drops = [Rates(rates.get(m, config.attention_dropout)) for m in names]
         masks = [None if config.padded else batch.observed[m] for m in names]
         x = [self._embed(i, m, batch, noise) for i, m in enumerate(names)]  # (B, T_m, d)
-        memory = [F.layer_norm(v, v.shape[-1:]) for v in x]
+        memory = [normalise(v) for v in x]
         z: list[list[Tensor]] = [[] for _ in names]
         for (i, j), stack in zip(self.pairs, self.cross):  # steps of i that attended to j, (B, T_i, d)
             z[i].append(stack(x[i], memory[j], masks[j], self._future(x[i], x[j]), noise, drops[j]))
@@ -120,8 +120,8 @@ class MulT(AffectModel):
             mask = masks[i]
             end = torch.full_like(batch.lengths[m], x[i].shape[-2] - 1) if mask is None else last_observed(mask)
             h = self.memory[i](
-                self._place(torch.cat(z[i], -1), noise), end, mask, self._future(x[i], x[i]), noise, drops[i]
-            )  # (B, (M - 1) d)
+                self._place(torch.cat(z[i], -1), noise), None, mask, self._future(x[i], x[i]), noise, drops[i], end
+            ).squeeze(-2)  # (B, (M - 1) d)
             hidden.append(h if mask is None else h * mask.any(-1, keepdim=True).to(h.dtype))
         h = torch.cat(hidden, -1)
         out = h + self.second(noise.dropout(F.relu(self.first(h)), config.output_dropout))

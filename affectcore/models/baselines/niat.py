@@ -193,7 +193,7 @@ class NIAT(AffectModel):
                 raise ConfigError(f"niat: kernel {k} of {m} must be odd")
             self.project.append(nn.Conv1d(n, widths.get(m, c.other_width), k, padding=k // 2, bias=False))
         self.aligned = len(set(shape.steps.values())) == 1
-        self.stack = PreNormStack(d, c.heads, c.layers)
+        self.stack = PreNormStack(d, c.heads, c.layers, xavier=True)
         self.decoder, self.discriminator = Decoder(d, c), Discriminator(d, c)
         self.norm = BatchNorm(d) if c.batch_norm else None
         self.first, self.last = nn.Linear(d, c.class_hidden), nn.Linear(c.class_hidden, shape.task.outputs)
@@ -211,7 +211,7 @@ class NIAT(AffectModel):
             parts.append(conv(x.transpose(-1, -2)).transpose(-1, -2))
         x = noise.dropout(place(torch.cat(parts, -1), False), c.embed_dropout)
         mask = None if c.padded else torch.stack([batch.observed[m] for m in batch.modalities]).any(0)
-        hidden = future(x.shape[-2], x.shape[-2], x) if c.future_mask else None
+        hidden = future(x, x) if c.future_mask else None
         rates = Rates(c.attention_dropout, c.inner_dropout, c.residual_dropout)
         return self.stack(x, None, mask, hidden, noise, rates, slice(0, 1)).squeeze(1)
 

@@ -35,17 +35,16 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from affectcore.data.schema import Batch
 from affectcore.errors import ConfigError
 from affectcore.models.baselines.unimodal_labels import Head, UnimodalLabels, unimodal_losses
 from affectcore.models.contract import AffectModel, Memo, Noise, Output, Progress, Shape
-from affectcore.nn.attention import attend, sinusoids
-from affectcore.nn.fusion import Layer
+from affectcore.nn.attention import sinusoids
+from affectcore.nn.crossmodal import PreNormStack, Rates, future, normalise
 from affectcore.nn.losses import as_prediction
-from affectcore.nn.pooling import hide, last_observed, step_at
+from affectcore.nn.pooling import hide, last_observed
 from affectcore.nn.recurrent import LSTM
 
 
@@ -89,61 +88,20 @@ class Steps:
     mask: Tensor | None
 
 
-class Stack(nn.Module):
+class Stack(PreNormStack):
     """MulT's layers with drop-out of what they add: queries (B, T, d) attend to a memory, or to themselves."""
-
-    def __init__(self, features: int, heads: int, layers: int) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList([Layer(features, heads) for _ in range(layers)])
-        self.norm = nn.LayerNorm(features)
 
     def cross(self, query: Tensor, memory: Steps, p: float, config: Config, noise: Noise) -> Tensor:
         """Return the queries after all layers, (B, T, d)."""
-        layers = cast(list[Layer], self.layers)
-        maps = [layer.memory_map() for layer in layers]
-        normed = F.layer_norm(memory.x, memory.x.shape[-1:])
-        projected = F.linear(normed, torch.cat([w for w, _ in maps]), torch.cat([b for _, b in maps]))
         hidden = future(query, memory.x) if config.future_mask else None
-        for layer, kv in zip(layers, projected.chunk(len(maps), -1)):
-            query = through(layer, query, kv, memory.mask, hidden, p, config.residual_dropout, noise)
-        out: Tensor = self.norm(query)
-        return out
+        return self(query, normalise(memory.x), memory.mask, hidden, noise, Rates(p, 0.0, config.residual_dropout))
 
     def last(self, steps: Steps, position: Tensor, p: float, config: Config, noise: Noise) -> Tensor:
         """Return the step at `position` (B,) after all layers of attention among the steps themselves, (B, d)."""
-        x, layers = steps.x, cast(list[Layer], self.layers)
-        hidden = future(x, x) if config.future_mask else None
-        for i, layer in enumerate(layers):
-            kv = F.linear(F.layer_norm(x, x.shape[-1:]), *layer.memory_map())
-            if i == len(layers) - 1:  # the other steps of the last layer are read by nobody
-                x, hidden = step_at(x, position).unsqueeze(-2), None  # the last step may see all before it
-            x = through(layer, x, kv, steps.mask, hidden, p, config.residual_dropout, noise)
-        out: Tensor = self.norm(x.squeeze(-2))
+        x, hidden = steps.x, future(steps.x, steps.x) if config.future_mask else None
+        rates = Rates(p, 0.0, config.residual_dropout)
+        out: Tensor = self(x, None, steps.mask, hidden, noise, rates, position).squeeze(-2)
         return out
-
-
-def through(
-    layer: Layer,
-    x: Tensor,
-    kv: Tensor,
-    mask: Tensor | None,
-    hidden: Tensor | None,
-    p: float,
-    p_add: float,
-    noise: Noise,
-) -> Tensor:
-    """Return queries x (B, T, d) after one layer; kv (B, S, 2d): its keys and values."""
-    a, d = layer.attention, layer.attention.features
-    q = F.linear(layer.norm_attention(x), a.in_proj_weight[:d], a.in_proj_bias[:d])
-    keys, values = kv.chunk(2, -1)
-    x = x + noise.dropout(a.out_proj(attend(q, keys, values, a.heads, mask, hidden, noise, p)), p_add)
-    return x + noise.dropout(layer.down(F.relu(layer.up(layer.norm_network(x)))), p_add)
-
-
-def future(x: Tensor, memory: Tensor) -> Tensor:
-    """Return (T, S) bool, True where key j comes more than |S - T| steps after query i."""
-    t, s = x.shape[-2], memory.shape[-2]
-    return torch.ones(t, s, dtype=torch.bool, device=x.device).triu(1 + abs(s - t))
 
 
 class TETFN(AffectModel):

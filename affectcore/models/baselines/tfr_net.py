@@ -168,10 +168,10 @@ class TFRNet(AffectModel):
             self.project.append(nn.Conv1d(n, d, k, padding=k // 2, bias=False))
         n = len(names)
         self.pairs = [(i, j) for i in range(n) for j in range(n) if i != j]  # modality i attends to modality j
-        self.within = nn.ModuleList(PreNormStack(d, config.heads, config.layers) for _ in names)
-        self.cross = nn.ModuleList(PreNormStack(d, config.heads, config.layers) for _ in self.pairs)
+        self.within = nn.ModuleList(PreNormStack(d, config.heads, config.layers, xavier=True) for _ in names)
+        self.cross = nn.ModuleList(PreNormStack(d, config.heads, config.layers, xavier=True) for _ in self.pairs)
         self.temporal = nn.ModuleList(
-            PreNormStack(t, config.temporal_heads, config.layers) if t > 1 else nn.Identity()
+            PreNormStack(t, config.temporal_heads, config.layers, xavier=True) if t > 1 else nn.Identity()
             for t in shape.steps.values()
         )
         self.generate = nn.ModuleList(nn.Linear(n * d, k) for k in shape.dims.values())
@@ -211,7 +211,7 @@ class TFRNet(AffectModel):
         return [torch.cat(p, -1) for p in parts]
 
     def _future(self, x: Tensor, memory: Tensor) -> Tensor | None:
-        return future(x.shape[-2], memory.shape[-2], x) if self.config.future_mask else None
+        return future(x, memory) if self.config.future_mask else None
 
     def _rebuilt(self, i: int, h: Tensor, valid: Tensor, noise: Noise) -> Tensor:
         """Return X'_m (B, T_m, D_m) from H_m, through the temporal stack."""
@@ -222,7 +222,7 @@ class TFRNet(AffectModel):
             axes = (-1, 0, 1) if config.across_batch else (0, -1, 1)
             x = h.permute(*axes)  # (M d, B, T) or (B, M d, T): the middle axis is attended over
             x = noise.dropout(place(x, False), config.embed_dropout)
-            hidden = future(x.shape[-2], x.shape[-2], x) if config.future_mask else None
+            hidden = future(x, x) if config.future_mask else None
             x = stack(x, None, None, hidden, noise, self._rates(None))
             h = fit_steps(x.permute(1, 2, 0) if config.across_batch else x.transpose(-1, -2), steps)
         out: Tensor = self.generate[i](h)

@@ -11,7 +11,7 @@ from affectcore.data.schema import Batch
 from affectcore.models.baselines.mult import MulT
 from affectcore.models.naive import Case, Twin
 from affectcore.models.naive.layers import linear
-from affectcore.nn.fusion import Layer
+from affectcore.nn.crossmodal import PreNormLayer
 
 CASES = {
     "mult_aligned": Case("mult", batch=16),
@@ -24,7 +24,7 @@ CASES = {
 class NaiveLayer(nn.Module):
     """Time first, `nn.MultiheadAttention`, the layer's norm applied to queries, keys and values one by one."""
 
-    def __init__(self, layer: Layer, dropout: float, relu: float = 0.0, residual: float = 0.0) -> None:
+    def __init__(self, layer: PreNormLayer, dropout: float, relu: float = 0.0, residual: float = 0.0) -> None:
         super().__init__()
         d, heads = layer.attention.features, layer.attention.heads
         self.attention = nn.MultiheadAttention(d, heads, dropout=dropout)
