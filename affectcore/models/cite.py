@@ -373,4 +373,11 @@ BIBTEX: dict[str, str] = {
   year = {2023},
   url = {https://papers.neurips.cc/paper_files/paper/2023/hash/372cb7805eaccb2b7eed641271a30eec-Abstract-Conference.html}
 }""",
+    "wang2023distribution": """@inproceedings{wang2023distribution,
+  title = {Distribution-Consistent Modal Recovering for Incomplete Multimodal Learning},
+  author = {Wang, Yuanzhi and Cui, Zhen and Li, Yong},
+  booktitle = {Proceedings of the IEEE/CVF International Conference on Computer Vision},
+  pages = {22025--22034},
+  year = {2023}
+}""",
 }

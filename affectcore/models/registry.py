@@ -175,6 +175,12 @@ MODELS: dict[str, Entry] = {
             "wang2023incomplete",
         ),
         _baseline(
+            "dicmor",
+            "DiCMoR",
+            "missing streams from those at hand by normalising flows that meet in one normal per class",
+            "wang2023distribution",
+        ),
+        _baseline(
             "mctn",
             "MCTN",
             "reads one modality that was trained by translating it into the others and back",

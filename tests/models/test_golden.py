@@ -7,7 +7,8 @@ code when it was written, to notice any change.
 tfr_net, emt_dlfr, niat, lnln, mplmm: by the public code that their files name, made to compute in float64 throughout;
 NIAT's on aligned inputs, EMT-DLFR's with text lengths such that one step is left.
 gear: by Teng-Sun/GEAR, commit cab45ac, with a narrower transformer.
-imder: by mdswyz/IMDer, commit 1901a92, all modalities at hand; its positions are float32.
+imder, dicmor: by mdswyz/IMDer, commit 1901a92, and mdswyz/DiCMoR, commit 3d7e617, all modalities at hand; their
+positions are float32.
 """
 
 import pytest
@@ -36,6 +37,7 @@ PUBLISHED = {
     "lnln": ([2.834054476697, 3.138521452077, 3.096808343386], 1e-11),
     "mplmm": ([1.04058277391, 1.037330551068, 1.05781484702], 1e-11),
     "gear": ([0.635772261727, 0.614091564004, 0.621008433027], 1e-11),
+    "dicmor": ([2.429979334635, 1.92321528839, 1.463646759869], 2e-7),
     "imder": ([0.156665001345, 0.690029005566, 1.112703817597], 2e-7),
 }
 CLEAN = {
@@ -45,6 +47,7 @@ CLEAN = {
     "tfn": [-0.202605290474, -0.201659327861, -0.205079395961],
     "lmf": [0.330641853215, 0.331103137193, 0.327740088219],
     "rohydr": [0.042062270535, 4.512034861361, 2.106721593343],
+    "dicmor": [1.682158186706, 0.790656797622, 1.433670547161],
     "imder": [0.161548688279, 2.271444075805, 0.830489526545],
     "mult": [-0.104863848577, 0.602172698534, -1.324108349322],
     "tailor": [-1.721506156782, -1.721155599646, -1.714521552793],

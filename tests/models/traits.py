@@ -448,6 +448,33 @@ TRAITS: dict[str, Traits] = {
         rates={"author": 1e-4},
         eps=1.0,
     ),
+    "dicmor": Traits(
+        {
+            "width": 8,
+            "kernel": 1,
+            "heads": 2,
+            "layers": 1,
+            "memory_layers": 1,
+            "couplings": 3,
+            "coupling_width": 6,
+            "reconstructor_blocks": 1,
+            "reduction": 4,
+        },
+        golden={
+            "width": 8,
+            "heads": 2,
+            "kernel": 3,
+            "layers": 3,
+            "memory_layers": 3,
+            "couplings": 4,
+            "coupling_width": 6,
+            "reconstructor_blocks": 2,
+            "reduction": 4,
+        },
+        padded=("author",),
+        unread={"author": ("project", "spare")},
+        skips_missing=True,
+    ),
 }
 
 
