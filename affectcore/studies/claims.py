@@ -9,7 +9,8 @@
     paper_value = "+2.1 points"        # as printed; text or a number
     paper_effect = 0.021               # in the metric's unit, in the claim's direction: the margin is half of it ...
     margin = 0.01                      # ... unless one is given
-    test = "c7"                        # in study.py: c7(claim, results) -> Evidence, Fact, or a list of Evidence
+    test = "c7"                        # c7(claim, results) -> Evidence, Fact or a list of them, in evidence.py
+                                       # beside the study.py, or in that itself
     falsifier = "what would refute it"
     family = "main"                    # claims corrected together by Holm
     about = "mechanism"                # or "corpus"
@@ -33,9 +34,9 @@ import pandas as pd
 
 from affectcore.errors import ConfigError, StoreError
 from affectcore.evaluation.verdict import Evidence, Fact, Verdict, default_margin, judge, settle
-from affectcore.studies.results import load_results
+from affectcore.studies.results import best_profile, finished, load_records, load_results
 from affectcore.studies.spec import Study
-from affectcore.studies.store import Store, refusals
+from affectcore.studies.store import RunRecord, Store, refusals
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,14 @@ class Results:
     def table(self) -> pd.DataFrame:
         """See `store.table`. Raises StoreError if runs are missing: the claim is then open."""
         return self._both[0]
+
+    @cached_property
+    def records(self) -> list[RunRecord]:
+        """The records themselves, for curves and what an executor adds. Raises StoreError if runs are missing."""
+        if self.profile == "committed":
+            return load_records(self.study, best_profile(self.study))
+        specs = self.study.specs(self.profile)
+        return finished(self.study, self.profile, specs, self.store or Store())
 
     @property
     def predictions(self) -> pd.DataFrame:
@@ -178,7 +187,7 @@ def _claim(where: str, paper: str, entry: Mapping[str, Any]) -> Claim:
 def ledger(claims: Sequence[Claim], module: ModuleType, results: Results) -> list[Row]:
     """Return the verdicts: one row per claim and scope, in the order of the claims.
 
-    module: the study's, with the test functions. Holm corrects over the claims of a family, scopes counted apart.
+    module: the one with the test functions. Holm corrects over the claims of a family, scopes counted apart.
     Raises ConfigError if a test is absent, or returns evidence for another claim, margin or scope than registered.
     """
     rows: dict[str, list[Row]] = {c.id: [] for c in claims}
@@ -230,7 +239,8 @@ def results_ledger(results: Results) -> list[Row]:
     """Return the ledger of the results of a study of the package, [] if it registers no claims."""
     name = results.study.name
     claims = study_claims(name)
-    return ledger(claims, import_module(f"affectcore.studies.{name}.study"), results) if claims else []
+    room = "evidence" if (Path(__file__).parent / name / "evidence.py").is_file() else "study"
+    return ledger(claims, import_module(f"affectcore.studies.{name}.{room}"), results) if claims else []
 
 
 def _test(c: Claim, module: ModuleType) -> Callable[[Claim, Results], Any]:

@@ -320,5 +320,9 @@ def _jsonable(x: Any) -> Any:
 
 
 def _tuples(options: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON knows lists alone; frozen dataclasses hold tuples."""
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+    """JSON knows lists alone; frozen dataclasses hold tuples, also of tuples."""
+
+    def frozen(v: Any) -> Any:
+        return tuple(frozen(x) for x in v) if isinstance(v, list) else v
+
+    return {k: frozen(v) for k, v in options.items()}

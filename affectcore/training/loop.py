@@ -126,7 +126,10 @@ def initial(build: Build, seed: int) -> AffectModel:
     """Return the untrained model of a seed: weights from the stream (seed, "init"), global random state untouched."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key(seed, "init"))
-        return build()
+        model = build()
+    for p in model.parameters():  # torch's fused optimisers take memory in order, whatever a parameter's strides say
+        p.data = p.data.contiguous()
+    return model
 
 
 def usable(device: str) -> torch.device:

@@ -265,7 +265,7 @@ def test_causal_loss_at_the_start_of_the_paper():
     model.config = replace(model.config, sparsity=0.0)
     assert value(run(model, batch_of())[1]["causal"]) == pytest.approx(0.2063, abs=5e-5)
     model.config = replace(model.config, sparsity=0.1, penalty="none")
-    assert value(run(model, batch_of())[1]["causal"]) == pytest.approx(0.2397 - 0.2063, abs=5e-5)
+    assert value(run(model, batch_of())[1]["causal"]) == pytest.approx(0.1 * 0.5 * 6 / 9)
     torch.testing.assert_close(o.gate, torch.full_like(o.gate, 1 / 3))
 
 

@@ -422,6 +422,18 @@ def test_trimming_changes_nothing_or_is_refused():
     fit(builder("Attention", DATA, dropout=0.0), DATA, QUICK.but(trim=True), [0])
 
 
+def test_parameters_in_another_memory_order_train_alike():
+    """Torch's fused Adam updates a transposed parameter wrongly, without a warning."""
+
+    def turned():
+        model = builder("Toy", DATA)()
+        model.head.weight.data = model.head.weight.data.t().contiguous().t()
+        return model
+
+    plain, other = (fit(b, DATA, QUICK, [0])[0] for b in (builder("Toy", DATA), turned))
+    assert gap(plain.state, other.state) == 0
+
+
 def test_what_a_batch_remembers_is_trimmed_with_it(monkeypatch):
     seen = []
     forward = Toy.forward

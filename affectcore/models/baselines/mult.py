@@ -52,7 +52,7 @@ class Config:
     kernel: int = 5  # of the convolution along time; code, MOSI: 5
     text_dropout: float = 0.5  # of text features before the convolution; code, MOSI: 0.5
     embed_dropout: float = 0.2  # of the embedded steps; code, MOSI: 0.2
-    attention_dropout: float = 0.0  # of attention to text and others; code, MOSI: 0.3
+    attention_dropout: float = 0.0  # of attention to text, to others and of memories; code, MOSI: 0.3
     attention_dropout_audio: float = 0.0  # of attention to audio; code, MOSI: 0.2
     attention_dropout_vision: float = 0.0  # of attention to vision; code, MOSI: 0
     output_dropout: float = 0.5  # of the last residual block; code, MOSI: 0.5
@@ -109,6 +109,7 @@ class MulT(AffectModel):
         config, names = self.config, self.shape.modalities
         rates = {"audio": config.attention_dropout_audio, "vision": config.attention_dropout_vision}
         drops = [Rates(rates.get(m, config.attention_dropout)) for m in names]
+        own = Rates(config.attention_dropout)  # of a memory, whatever its modality
         masks = [None if config.padded else batch.observed[m] for m in names]
         x = [self._embed(i, m, batch, noise) for i, m in enumerate(names)]  # (B, T_m, d)
         memory = [normalise(v) for v in x]
@@ -120,7 +121,7 @@ class MulT(AffectModel):
             mask = masks[i]
             end = torch.full_like(batch.lengths[m], x[i].shape[-2] - 1) if mask is None else last_observed(mask)
             h = self.memory[i](
-                self._place(torch.cat(z[i], -1), noise), None, mask, self._future(x[i], x[i]), noise, drops[i], end
+                self._place(torch.cat(z[i], -1), noise), None, mask, self._future(x[i], x[i]), noise, own, end
             ).squeeze(-2)  # (B, (M - 1) d)
             hidden.append(h if mask is None else h * mask.any(-1, keepdim=True).to(h.dtype))
         h = torch.cat(hidden, -1)

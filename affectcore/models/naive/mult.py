@@ -79,7 +79,7 @@ class NaiveMulT(Twin):
             self.project.append(nn.Conv1d(conv.in_channels, conv.out_channels, c.kernel, bias=False))
             self.project[-1].load_state_dict(conv.state_dict())
         self.cross = nn.ModuleList(NaiveStack(s, p[j], c.embed_dropout) for (_, j), s in zip(model.pairs, model.cross))
-        self.memory = nn.ModuleList(NaiveStack(s, q, c.embed_dropout) for q, s in zip(p, model.memory))
+        self.memory = nn.ModuleList(NaiveStack(s, c.attention_dropout, c.embed_dropout) for s in model.memory)
         self.first, self.second, self.last = (linear(x) for x in (model.first, model.second, model.last))
 
     def forward(self, batch: Batch) -> Tensor:
