@@ -370,6 +370,7 @@ BIBTEX: dict[str, str] = {
   title = {Incomplete Multimodality-Diffused Emotion Recognition},
   author = {Wang, Yuanzhi and Li, Yong and Cui, Zhen},
   booktitle = {Advances in Neural Information Processing Systems 36},
+  pages = {17117--17128},
   year = {2023},
   url = {https://papers.neurips.cc/paper_files/paper/2023/hash/372cb7805eaccb2b7eed641271a30eec-Abstract-Conference.html}
 }""",
@@ -377,7 +378,8 @@ BIBTEX: dict[str, str] = {
   title = {Distribution-Consistent Modal Recovering for Incomplete Multimodal Learning},
   author = {Wang, Yuanzhi and Cui, Zhen and Li, Yong},
   booktitle = {Proceedings of the IEEE/CVF International Conference on Computer Vision},
-  pages = {22025--22034},
-  year = {2023}
+  pages = {21968--21977},
+  year = {2023},
+  doi = {10.1109/ICCV51070.2023.02013}
 }""",
 }
