@@ -154,7 +154,7 @@ def compute(study: Study, profile: str, store: Store | None = None, draws: int =
             by_label.setdefault(pooled(s.data.name), {}).setdefault(s.seed, []).append(s)
     rows: dict[Key, Draws] = {}
     for label, by_seed in by_label.items():
-        scored = [_scored(label, seed, runs, store) for seed, runs in sorted(by_seed.items())]
+        scored = [_scored(label, seed, _whole(runs), store) for seed, runs in sorted(by_seed.items())]
         first = next(iter(by_seed.values()))[0]
         same = all(np.array_equal(scored[0].target, x.target) for x in scored)
         if first.data.source == "reader" and not same:
@@ -163,6 +163,15 @@ def compute(study: Study, profile: str, store: Store | None = None, draws: int =
         name = f"{first.data.dataset}/{_kind(scored[0])}"
         rows |= {(arm, label, c, m): d for (arm, c, m), d in _draws(name, scored, draws).items()}
     return Resampled(rows, profile)
+
+
+def _whole(runs: list[RunSpec]) -> list[RunSpec]:
+    """Leave out arms that were run on some of the folds alone, whose predictions do not cover the label's items."""
+    folds = {s.data.name for s in runs}
+    of_arm: dict[str, set[str]] = {}
+    for s in runs:
+        of_arm.setdefault(s.arm, set()).add(s.data.name)
+    return [s for s in runs if of_arm[s.arm] == folds]
 
 
 def _scored(label: str, seed: int, runs: list[RunSpec], store: Store) -> _Scored:

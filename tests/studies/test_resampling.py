@@ -166,6 +166,20 @@ def test_the_default_metric_is_the_same_before_and_after_export(
     assert metrics == ["balanced_accuracy"] * 2  # by name "accuracy" would come first
 
 
+def test_an_arm_of_a_single_fold_is_left_out(
+    made: resampling.Resampled, ran: "tuple[Path, Store]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AFFECTCORE_DATA", str(ran[0]))
+    part = Arm("first", "constant", data=("mosei/0",))
+    study = replace(STUDY, arms=(part, *STUDY.arms))
+    mine = [s for s in study.specs("smoke") if s.arm == part.name]
+    assert not run_specs(mine, ran[1], progress=False).failed
+    found = resampling.compute(study, "smoke", ran[1], draws=400)
+    assert set(found.rows) == set(made.rows)
+    pair = ("linear", "mosei"), ("constant", "mosei")
+    assert found.compare(*pair) == made.compare(*pair)
+
+
 def test_an_arm_of_another_tier_is_drawn_over_its_own_seeds(tmp_path: Path) -> None:
     arms = (Arm("constant", "constant", tier=2), Arm("linear", "linear"), Arm("twin", "linear", tier=2))
     study, store = toy(arms, {1: 3, 2: 2}), Store(tmp_path)

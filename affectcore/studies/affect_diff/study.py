@@ -123,6 +123,7 @@ REFERENCE = (
     _arm("full", IN_WORLDS, look="graph latent prior", **FULL),
     _arm("joint", IN_WORLDS, look="latent prior joint", prior="joint"),
     _arm("oracle_data", names(ORACLE)),
+    _arm("oracle_latent", names(ORACLE), look="latent"),  # the same training, for the claim on latents
 )
 GATES = (
     _arm("no_graph", IN_WORLDS, **NO_GRAPH),
