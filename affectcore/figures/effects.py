@@ -29,7 +29,7 @@ from affectcore.errors import ConfigError
 from affectcore.evaluation.inputs import Floats
 from affectcore.evaluation.statistics import Interval, PairedComparison, t_interval
 from affectcore.evaluation.verdict import Status
-from affectcore.figures.style import GREY, PALETTE, WIDTH
+from affectcore.figures.style import GREY, MARKERS, PALETTE, WIDTH
 from affectcore.studies.claims import Row
 
 # Colour and marker of a setting or corpus, the same in every figure; places by other names take the spare looks.
@@ -113,12 +113,14 @@ def effects_plot(
     ax.locator_params(axis="x", nbins=6)
     ax.set_xlabel(xlabel)
     if legend:
-        effects_legend(ax, lines)
+        keys = effects_keys(lines)
+        ax.legend(handles=keys, loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=min(3, len(keys)),
+                  columnspacing=1.0, handletextpad=0.5)  # fmt: skip
     return ax
 
 
-def effects_legend(ax: Axes, lines: Sequence[Line], ncols: int = 3) -> None:
-    """Say above axes what the marks of these lines mean; on its own where one legend serves several panels."""
+def effects_keys(lines: Sequence[Line]) -> list[Line2D | Patch]:
+    """Return what a legend says of these lines: for a figure whose panels share one."""
     looks = _looks([place for x in lines for place in x.effects])
     keys: list[Line2D | Patch] = [
         Line2D([], [], color=color, marker=marker, ms=6, lw=2, label=place) for place, (color, marker) in looks.items()
@@ -129,8 +131,7 @@ def effects_legend(ax: Axes, lines: Sequence[Line], ncols: int = 3) -> None:
         keys.append(Patch(color=BAND, label="up to the margin"))
     if any(x.paper is not None for x in lines):
         keys.append(Line2D([], [], label="paper", **DIAMOND))
-    ax.legend(handles=keys, loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=min(ncols, len(keys)),
-              columnspacing=1.0, handletextpad=0.5)  # fmt: skip
+    return keys
 
 
 def _looks(places: Iterable[str]) -> dict[str, tuple[str, str]]:
@@ -231,6 +232,54 @@ def _arm(ax: Axes, y: int, values: Floats, interval: Interval | None, what: str)
     if interval is not None:
         ax.hlines(y, *interval, color=PALETTE[0], lw=2.2, zorder=3)
     ax.plot([values.mean()], [y], "o", color=PALETTE[0], ms=5.5, zorder=3, ls="none")
+
+
+def dots_plot(
+    panels: Mapping[str, Mapping[str, Mapping[str, ArrayLike]]],
+    *,
+    floors: Mapping[str, float] | None = None,
+    wrap: int = 17,
+) -> Figure:
+    """Return one panel a measure, one row a setting of training, one mark a model: mean over seeds and 95 % interval.
+
+    panels: measure -> model -> setting -> values of the seeds. floors: measure -> its best constant, a dotted line.
+    Raises ConfigError if models or settings differ between panels.
+    """
+    first = next(iter(panels.values()), {})
+    settings = list(dict.fromkeys(s for by_setting in first.values() for s in by_setting))
+    if not settings:
+        raise ConfigError("dots_plot: no value is given")
+    fig, axes = plt.subplots(
+        1, len(panels), figsize=(WIDTH, 1.3 + 0.17 * len(settings) * (len(first) + 1)), sharey=True, squeeze=False
+    )
+    for ax, (measure, models) in zip(axes[0], panels.items()):
+        if set(models) != set(first) or any(set(x) - set(settings) for x in models.values()):
+            raise ConfigError(f"dots_plot: panel {measure!r} has other models or settings than the first")
+        for i, model in enumerate(first):
+            color, marker = PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)]
+            shift = 0.8 * ((i + 0.5) / len(models) - 0.5)
+            for setting, given in models[model].items():
+                values, y = np.asarray(given, float), settings.index(setting) + shift
+                if len(values) > 1:
+                    ax.hlines(y, *t_interval(values), color=color, lw=1.8)
+                ax.plot([values.mean()], [y], marker, color=color, ms=5.5, ls="none")
+        if floors and measure in floors:
+            ax.axvline(floors[measure], color=GREY, ls=":", lw=1.4, zorder=0)
+        for y in range(1, len(settings)):
+            ax.axhline(y - 0.5, color="#E8E8E8", lw=0.8, zorder=0)
+        ax.set_title(measure, fontsize=11)
+        ax.set_yticks(range(len(settings)), [textwrap.fill(s, wrap) for s in settings])
+        ax.set_ylim(len(settings) - 0.5, -0.5)
+        ax.grid(visible=False, axis="y")
+        ax.tick_params(axis="y", length=0)
+        ax.locator_params(axis="x", nbins=5)
+    keys = [
+        Line2D([], [], color=PALETTE[i % len(PALETTE)], marker=MARKERS[i % len(MARKERS)], lw=1.8, ms=6, label=model)
+        for i, model in enumerate(first)
+    ]
+    keys += [Line2D([], [], color=GREY, lw=1.4, ls=":", label="floor")] if floors else []
+    fig.legend(handles=keys, loc="outside upper center", ncols=3, columnspacing=1.0)
+    return fig
 
 
 # --- verdicts ---------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from affectcore.figures.effects import (
     Effect,
     Line,
     Panel,
+    dots_plot,
     effect,
     effects_plot,
     settings_plot,
@@ -170,3 +171,20 @@ def test_counts_that_cannot_be_drawn_are_refused():
         verdicts_plot(pd.DataFrame({"proven": [1]}, index=["world"]))
     with pytest.raises(ConfigError, match="no finding"):
         verdicts_plot(pd.DataFrame({"refuted": [0]}, index=["world"]))
+
+
+def test_dots_stand_in_the_row_of_their_setting_with_one_mark_a_model():
+    one = {"TFN": {"plain": [0.2, 0.4], "weights": [0.5]}, "MulT": {"weights": [0.7]}}
+    other = {"MulT": {"weights": [0.1]}, "TFN": {"plain": [0.3]}}  # another order, the same looks
+    first, second = dots_plot({"accuracy": one, "recall": other}, floors={"accuracy": 1 / 6}).axes
+    assert [t.get_text() for t in first.get_yticklabels()] == ["plain", "weights"]
+    assert drawn(first, "o") == [[0.3], [0.5]]
+    assert drawn(first, "s") == [[0.7]]
+    assert (drawn(second, "o"), drawn(second, "s")) == ([[0.3]], [[0.1]])
+    assert [round(x.get_ydata()[0]) for x in first.lines if x.get_marker() == "s"] == [1]
+    assert spans(first) == [tuple(np.round(t_interval(np.array([0.2, 0.4])), 4))]
+    assert [x.get_xdata()[0] for x in first.lines if x.get_linestyle() == ":"] == [1 / 6]
+    with pytest.raises(ConfigError, match="'recall' has other models"):
+        dots_plot({"accuracy": one, "recall": {"TFN": {"plain": [0.1]}}})
+    with pytest.raises(ConfigError, match="no value"):
+        dots_plot({})
