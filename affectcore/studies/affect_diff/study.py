@@ -268,7 +268,8 @@ STUDY = Study(
     name="affect_diff",
     question="What do Affect-Diff's graph, latent noise, prior and losses do for rare emotions?",
     arms=(
-        *REFERENCE, *GATES, *LATENT, *FACTORIAL, *LOSSES, *PRIORS, *COMPARED, *PERTURBED_ARMS, *PUBLISHED_PROTOCOL, *_on_labels(),
+        *REFERENCE, *GATES, *LATENT, *FACTORIAL, *LOSSES, *PRIORS, *COMPARED, *PERTURBED_ARMS, *PUBLISHED_PROTOCOL,
+        *_on_labels(),
     ),
     data=(*WORLDS, *ORACLE, *GRAPHS, *LABELS, *FOUR, *RANDOM),
     profiles={
