@@ -3,12 +3,13 @@
 In all of them: a hollow diamond is a number that the paper prints, a filled circle one from its author's records or
 computed from these, a triangle ours (mean over seeds with its 95 % interval, Student's t). `ours` is a table as
 `affectcore.studies.store.table` gives it, one data label only, with arms named as in `ARMS`; without it the paper's
-numbers stand alone. `curves` is what `paper.author_curves` returns.
+numbers stand alone. `class_f1_of` and `epochs_of` make of our records what Figs. 5 to 7 take. `curves` is what
+`paper.author_curves` returns.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -17,14 +18,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from affectcore.evaluation.inputs import Floats
+from affectcore.evaluation.metrics import class_f1
 from affectcore.evaluation.statistics import compare, t_interval
 from affectcore.figures.effects import Line, effect, effects_keys, effects_plot
 from affectcore.figures.style import DASHES, GREY, MARKERS, PALETTE, WIDTH
 from affectcore.studies.affect_diff import evidence, paper
 from affectcore.studies.claims import Results
+from affectcore.studies.store import RunRecord
 
 BLUE, ORANGE, GREEN = PALETTE[:3]
 ARMS = {  # which of our arms stands beside which model of the paper: the published protocol
@@ -53,6 +57,35 @@ def values_of(
     ]
     by_seed: pd.Series[float] = chosen.groupby("seed")["value"].mean()
     return by_seed.dropna().to_numpy(float)
+
+
+def class_f1_of(records: Iterable[RunRecord]) -> dict[str, Floats]:
+    """Return the F1 of the six classes on test, mean over seeds, by the paper's name of the model (see `ARMS`)."""
+    found: dict[str, list[Floats]] = {}
+    keys = {arm: key for key, arm in ARMS.items()}
+    for r in records:
+        if r.spec.arm in keys:
+            y, p = paper.expand(r.extra["confusion"]["test"]["clean"])
+            found.setdefault(keys[r.spec.arm], []).append(class_f1(y, p, len(paper.CLASSES)))
+    return {paper.BY_KEY[k].name: np.mean(found[k], axis=0) for k in ARMS if k in found}
+
+
+def epochs_of(records: Iterable[RunRecord]) -> pd.DataFrame:
+    """Return what our runs of the full model saw epoch by epoch: seed, epoch, paper.MODALITIES and of paper.SERIES.
+
+    Left out are the training metric, which is not measured here, and the validation loss, which is without class
+    weights and focus here.
+    """
+    rows = []
+    for r in records:
+        if r.spec.arm == ARMS["full"]:
+            for h in r.history:
+                loss, probe = h["losses"], h["probe"]
+                shown = {f"train_{k}": loss[k] for k in ("task", "diffusion", "causal")}
+                shown |= {"train_kl": 0.1 * loss["kl"], "validation_metric": probe[PAPER_METRIC]}  # as in paper.LOSSES
+                sums = {m: probe[f"sums.{m}"] for m in paper.MODALITIES}
+                rows.append({"seed": r.spec.seed, "epoch": h["epoch"], **shown, **sums})
+    return pd.DataFrame(rows)
 
 
 # --- Figs. 1, 2 and the dropped graph: diagrams -----------------------------------------------------------------------
@@ -166,6 +199,8 @@ def methods_plot(ours: pd.DataFrame | None = None) -> Figure:
     axes[0].set(xlim=(0.15, 0.42), xticks=[0.2, 0.3, 0.4])
     axes[1].set(xlim=(0.5, 0.71), xticks=[0.5, 0.6, 0.7])
     axes[2].set(xlim=(0.14, 0.3), xticks=[0.15, 0.2, 0.25])
+    for ax, (metric, split) in zip(axes, found):
+        _reach(ax, "x", [values_of(ours, key, metric, split) for key in METHODS])
     _rows(axes[0], [paper.BY_KEY[k].name for k in METHODS])
     _key(fig, interval=True, ours=ours is not None)
     return fig
@@ -215,6 +250,7 @@ def validation_plot(curves: pd.DataFrame | None = None, ours: pd.DataFrame | Non
         _ours(ax, values_of(ours, m.key, PAPER_METRIC, "valid"), row + 0.3)
     ax.axvline(paper.constant_score(), color=GREY, ls=":", lw=1.2)
     ax.set(xlim=(0.18, 0.4), xlabel="batch-averaged macro recall, validation")
+    _reach(ax, "x", [values_of(ours, m.key, PAPER_METRIC, "valid") for m in ranked])
     _rows(ax, [m.name for m in ranked])
     ax.legend(loc="lower center", bbox_to_anchor=(0.25, 1.0), ncols=2, columnspacing=0.8, handletextpad=0.3)
     return fig
@@ -353,6 +389,7 @@ def seeds_plot(curves: pd.DataFrame | None = None, ours: pd.DataFrame | None = N
     ax.annotate("constant", (paper.constant_score(), 1), xycoords=("data", "axes fraction"), ha="center", va="bottom",
                 fontsize=9, color=GREY)  # fmt: skip
     ax.set(xlim=(0.17, 0.43), xlabel="batch-averaged macro recall,\nbest epoch, validation")
+    _reach(ax, "x", [published])
     _rows(ax, rows)
     return fig
 
@@ -392,6 +429,8 @@ def efficiency_plot(ours: pd.DataFrame | None = None) -> Figure:
         ax.axhline(paper.constant_score() if by == "validation" else paper.FLOOR, color=GREY, ls=":", lw=1.2)
     axes[0].set_ylim(0.17, 0.405)
     axes[1].set_ylim(0.15, 0.43)
+    for ax, name, split in ((axes[0], PAPER_METRIC, "valid"), (axes[1], "balanced_accuracy", "test")):
+        _reach(ax, "y", [values_of(ours, key, name, split) for key in ARMS])
     axes[1].set(xscale="log", xlabel="parameters, U-Net and its average included", xlim=(1e5, 3e7))
     axes[1].set_xticks([1e5, 1e6, 1e7], ["0.1 M", "1 M", "10 M"])
     return fig
@@ -547,6 +586,21 @@ def _ours(ax: Axes, values: Floats, y: float) -> None:
     if len(values) > 1:
         ax.hlines(y, *t_interval(values), color=GREEN, lw=2)
     ax.plot([values.mean()], [y], **_TRIANGLE)
+
+
+def _reach(ax: Axes, axis: Literal["x", "y"], ours: Sequence[Floats]) -> None:
+    """Widen an axis whose limits were set for the paper's numbers until it holds ours."""
+    values = np.concatenate(ours)
+    low, high = ax.get_xlim() if axis == "x" else ax.get_ylim()
+    if not len(values) or (low <= values.min() and values.max() <= high):
+        return
+    edge = 0.05 * (high - low)
+    ends = min(low, values.min() - edge), max(high, values.max() + edge)
+    if axis == "x":
+        ax.set_xlim(*ends)
+        ax.xaxis.set_major_locator(MaxNLocator(4))
+    else:
+        ax.set_ylim(*ends)
 
 
 def _band(ax: Axes, ours: pd.DataFrame | None, column: str, color: str) -> None:

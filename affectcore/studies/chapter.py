@@ -29,7 +29,8 @@ def results_for(
     if seeds:
         chosen = replace(study.profiles[profile], seeds=dict.fromkeys(study.profiles[profile].seeds, seeds))
         study = replace(study, profiles={**study.profiles, profile: chosen})
-    sets = sorted({d.dataset for d in study.data if d.source == "reader"})
+    used = {name for a in study.arms for name in a.data or [d.name for d in study.data]}
+    sets = sorted({d.dataset for d in study.data if d.source == "reader" and d.name in used})
     absent = [name for name in sets if data is None or not catalog.entry(name).present]
     if absent and profile != "smoke":
         raise DataError(f"study {study.name} ({profile}): {absent[0]} is not here; {catalog.entry(absent[0]).source}")

@@ -74,6 +74,52 @@ def test_our_values_stand_beside_with_their_interval(ours):
     assert any("+20" in t.get_text() for t in figures.perturbation_plot(ours).axes[0].texts)
 
 
+def test_axes_widen_until_they_hold_our_values(ours):
+    ours["value"] = ours["value"] * 3
+    for fig in (figures.methods_plot(ours), figures.validation_plot(ours=ours), figures.seeds_plot(ours=ours)):
+        for ax in fig.axes:
+            assert ax.get_xlim()[0] < 0.3
+            assert ax.get_xlim()[1] > 0.9
+    for ax in figures.efficiency_plot(ours).axes:
+        assert ax.get_ylim()[1] > 0.6  # the mean alone is drawn
+    assert figures.methods_plot().axes[0].get_xlim() == (0.15, 0.42)
+
+
+def records():
+    """Two seeds of the full model and one of TFN, two epochs each."""
+    hit = np.diag([277, 76, 36, 8, 0, 11])
+    hit[4, 0] = 12  # Disgust goes to Happy
+    history = [
+        {
+            "epoch": e,
+            "losses": {"task": 3.0 - e, "kl": 5.0, "causal": 0.1, "diffusion": 1.0},
+            "probe": {figures.PAPER_METRIC: 0.2, "sums.text": 0.2, "sums.audio": 0.3, "sums.vision": 0.5},
+        }
+        for e in (0, 1)
+    ]
+    runs = [("published_full", 0), ("published_full", 1), ("published_tfn", 0), ("full", 0)]
+    specs = [SimpleNamespace(arm=arm, seed=seed) for arm, seed in runs]
+    extra = {"confusion": {"test": {"clean": hit.tolist()}}}
+    return [SimpleNamespace(spec=s, history=history, extra=extra) for s in specs]
+
+
+def test_class_f1_of_our_runs():
+    found = figures.class_f1_of(records())
+    assert list(found) == ["Affect-Diff", "TFN"]
+    assert found["TFN"] == pytest.approx([2 * 277 / (2 * 277 + 12), 1, 1, 1, 0, 1])
+    assert figures.class_f1_of([]) == {}
+
+
+def test_epochs_of_our_runs_feed_the_curves():
+    found = figures.epochs_of(records())
+    assert found[["seed", "epoch"]].to_numpy().tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
+    assert set(found) - {"seed", "epoch"} <= {*paper.SERIES, *paper.MODALITIES}
+    assert found["train_task"].tolist() == [3, 2, 3, 2]
+    assert set(found["train_kl"]) == {0.5}  # times .1
+    assert len(figures.losses_plot(ours=found).axes[0].collections) == 1
+    assert len(figures.weights_plot(ours=found).axes[0].collections) == 3
+
+
 def test_curves_are_drawn_above_where_they_are_present(curves):
     assert len(figures.validation_plot().axes) == len(figures.seeds_plot().axes) == 1
     top, below = figures.validation_plot(curves).axes
