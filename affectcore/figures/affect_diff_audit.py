@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from affectcore.errors import ConfigError
@@ -86,14 +87,15 @@ def seed_curves_plot(curves: Mapping[str, Sequence[ArrayLike]], printed: Mapping
             ax.plot([best + 1], [y[best]], "o", color=color, ms=6)
             last = max(last, len(y))
         if (value := printed.get(name)) is not None:
-            ax.plot([last + 0.8] * 3, [value] * 3, **DIAMOND)
-            ax.annotate("paper,\n3 seeds", (last + 0.8, value), xytext=(7, 0), textcoords="offset points",
+            ax.plot([last + 0.8], [value], **DIAMOND)
+            ax.annotate("paper", (last + 0.8, value), xytext=(7, 0), textcoords="offset points",
                         va="center", fontsize=9, annotation_clip=False)  # fmt: skip
         ax.axhline(paper.constant_score(), color=GREY, ls=":", lw=1.2, zorder=0)
-        ax.set_xlim(0.5, last + 3.4)
+        ax.set_xlim(0.5, last + 0.12 * last + 1.6)
         ax.set_title(name, fontsize=11, loc="left")
         ax.set_ylabel("metric")
     axes[-1, 0].set_xlabel("epoch")
+    axes[-1, 0].xaxis.set_major_locator(MaxNLocator(integer=True))
     return fig
 
 

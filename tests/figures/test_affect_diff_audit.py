@@ -50,7 +50,7 @@ def test_every_seed_has_its_curve_and_its_selected_epoch():
     fig = figures.seed_curves_plot({"full": [[0.1, 0.3, 0.2], [0.2, 0.1, 0.25]], "none": [[0.2]]}, {"full": 0.384})
     full, none = fig.axes
     assert points(full, "o") == [(2, 0.3), (3, 0.25)]
-    assert [y for _, y in points(full, "D")] == [0.384] * 3
+    assert [y for _, y in points(full, "D")] == [0.384]
     assert points(none, "o") == [(1, 0.2)]
     assert points(none, "D") == []
 
