@@ -70,6 +70,7 @@ def summarise(root: Path) -> dict[str, Any]:
         "infinite": infinite(root),
         "sentiment": sentiment(root),
         "emotions": emotions(root),
+        "single_label": single_label(root),
         "missing": missing(root),
         "conflict": conflict(root),
     }
@@ -210,6 +211,31 @@ def emotions(root: Path) -> dict[str, Any]:
         "labels": np.bincount(y.sum(1), minlength=7) / len(y),
         "none": float((~y.any(1)).mean()),
         "tied": float((tied & y.any(1)).mean()),
+    }
+
+
+def single_label(root: Path) -> dict[str, Any]:
+    """CMU-MOSEI's label table as one emotion a sample, the strongest, against all emotions: counts in EMOTIONS' order.
+
+    The first of equals wins, in that order, which is the label file's. "segment": every segment; "first": the first
+    segment of every video stands for it; "segment_any", "video_any": all that are present, in a video in a third of its
+    segments. "none": segments and videos that have no strongest emotion, "tied": those with several.
+    """
+    t = csv(root / "cmu_mosei_labels/segments.csv.gz", "video_id", "segment", *EMOTIONS)
+    t = t.sort_values(["video_id", "segment"], ignore_index=True)
+    x = t[list(EMOTIONS)].to_numpy(float)
+    first = ~t["video_id"].duplicated().to_numpy()
+    shown, top = x.max(1) > 0, x.argmax(1)
+    tied = ((x == x.max(1, keepdims=True)).sum(1) > 1) & shown
+    video = (t[list(EMOTIONS)] > 0).groupby(t["video_id"]).mean() >= 1 / 3
+    kinds = {"segment": np.ones(len(t), bool), "first": first}
+    counts = {name: np.bincount(top[rows & shown], minlength=len(EMOTIONS)) for name, rows in kinds.items()}
+    return counts | {
+        "segment_any": (x > 0).sum(0),
+        "video_any": video.to_numpy().sum(0),
+        "n": {name: int(rows.sum()) for name, rows in kinds.items()},
+        "none": {name: int((rows & ~shown).sum()) for name, rows in kinds.items()},
+        "tied": {name: int((rows & tied).sum()) for name, rows in kinds.items()},
     }
 
 
