@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from affectcore.data import catalog, summary
@@ -68,3 +69,24 @@ def test_the_stored_summary_holds_no_id() -> None:
     text = summary.stored().read_text()
     ids = set(table("cmu_mosi_utt").video_id) | set(table("cmu_mosei_labels").video_id)
     assert not [i for i in ids if len(i) > 6 and i in text]
+
+
+def test_one_emotion_a_sample_is_the_first_of_the_strongest(tmp_path: Path) -> None:
+    folder = tmp_path / "cmu_mosei_labels"
+    folder.mkdir()
+    rows = [  # video, segment, happy, sad, anger, surprise, disgust, fear; not in the order of the file's segments
+        ("b", 1, 0, 0, 0, 1, 0, 1),  # tied: surprise comes first
+        ("b", 0, 0, 0, 0, 0, 0, 0),  # the video's first segment has none
+        ("b", 2, 0, 0, 0, 0, 0, 0),
+        ("a", 0, 1, 0, 0, 0, 0, 2),
+    ]
+    columns = ["video_id", "segment", *summary.EMOTIONS]
+    pd.DataFrame(rows, columns=columns).to_csv(folder / "segments.csv.gz", index=False)
+    found = {k: v if isinstance(v, dict) else list(v) for k, v in summary.single_label(tmp_path).items()}
+    assert found["segment"] == [0, 0, 0, 1, 0, 1]
+    assert found["first"] == [0, 0, 0, 0, 0, 1]
+    assert found["segment_any"] == [1, 0, 0, 1, 0, 2]
+    assert found["video_any"] == [1, 0, 0, 1, 0, 2]
+    assert found["n"] == {"segment": 4, "first": 2}
+    assert found["none"] == {"segment": 2, "first": 1}
+    assert found["tied"] == {"segment": 1, "first": 0}
