@@ -27,6 +27,7 @@ class Record:
     spec: Spec
     metrics: dict[str, Any] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
+    bounds: dict[str, Any] = field(default_factory=dict)
 
 
 def record(arm, seed, value, data="imbalance_headline", **extra):
@@ -153,7 +154,8 @@ def test_trends():
     mixed = [{0: 0, 1: 3, 2: 1}, {0: 1, 1: 2, 2: 0}, {0: 2, 1: 1, 2: 2}]
     assert answers.trend([0, 1, 2], mixed).word == "shows no resolved trend"
     flat = answers.trend([0, 1, 2], [{0: 1.0, 1: 1.0}] * 3)
-    assert (flat.rho, flat.word) == (0.0, "shows no resolved trend")
+    assert (flat.rho, flat.word, str(flat)) == (0.0, "shows no resolved trend", "is the same at every level")
+    assert str(t) == "rises (rank correlation +1.00 [+1.00, +1.00])"
     with pytest.raises(EvaluationError, match="1 common seeds"):
         answers.trend([0, 1, 2], [{0: 1.0, 1: 2.0}, {0: 1.0}, {0: 1.0}])
 
@@ -204,6 +206,20 @@ def test_rare_predictions_and_hits_by_seed():
     m[0, 3], m[4, 5], m[5, 0] = 4, 3, 6
     counts = answers.rare_counts(Results(record("a", 7, 0.1, confusion={"test": {"clean": m.tolist()}})), "a")
     assert counts.loc[7].to_dict() == {"items": 81, "rare": 12, "predicted": 10, "hits": 3}
+
+
+def test_readings_at_zero_and_bounds():
+    hit, miss = np.eye(6, dtype=int).tolist(), np.zeros((6, 6), int) + np.eye(6, 1, dtype=int)
+    r = Results(
+        *(
+            record("no_diffusion", s, 0.1, confusion={"test": {"clean": m}})
+            for s, m in enumerate((hit, (miss + 1) * [1, 1, 1, 0, 0, 0]))
+        )
+    )
+    assert answers.at_zero(r, ["no_diffusion"]) == "1 of 2"
+    for x, ceiling in zip(r.records, (0.2, 0.4)):
+        x.bounds = {"ceiling": {"test": {"balanced_accuracy": ceiling}}}
+    assert answers.bound(r, "ceiling") == pytest.approx(0.3)
 
 
 def test_changes_under_perturbation():

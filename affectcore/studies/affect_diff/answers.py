@@ -26,7 +26,7 @@ from affectcore.evaluation.statistics import (
 )
 from affectcore.studies.affect_diff import paper
 from affectcore.studies.affect_diff.diagnose import EDGE
-from affectcore.studies.affect_diff.evidence import BALANCED, ORACLES, REFERENCE, Reading, scored
+from affectcore.studies.affect_diff.evidence import BALANCED, ORACLES, REFERENCE, Reading, rare_recall, scored
 from affectcore.studies.claims import Results
 from affectcore.studies.store import RunRecord
 
@@ -107,6 +107,17 @@ def perturbed(
     found = runs(results, arm, data)
     hurt, clean = scored(metric, condition), scored(metric)
     return compare([hurt(r) for r in found], [clean(r) for r in found])
+
+
+def at_zero(results: Results, arms: Iterable[str], data: str = HEADLINE, read: Reading = rare_recall) -> str:
+    """Return in how many runs of the arms a reading is 0, as words: there it cannot tell arms apart."""
+    found = [v for a in arms for v in values(results, a, data, read).values()]
+    return counted(sum(v == 0 for v in found), len(found))
+
+
+def bound(results: Results, side: str, data: str = HEADLINE, metric: str = "balanced_accuracy") -> float:
+    """Return the floor or the ceiling of a metric on test, mean over the reference's seeds."""
+    return float(np.mean([r.bounds[side]["test"][metric] for r in runs(results, REFERENCE, data)]))
 
 
 def rare_counts(results: Results, arm: str, data: str = HEADLINE) -> pd.DataFrame:
@@ -210,6 +221,7 @@ class Trend:
     rho: float
     interval: Interval
     seeds: int
+    flat: bool = False  # every seed reads the same at all levels
 
     @property
     def word(self) -> str:
@@ -218,6 +230,8 @@ class Trend:
         return "falls" if self.interval[1] < 0 else "shows no resolved trend"
 
     def __str__(self) -> str:
+        if self.flat:
+            return "is the same at every level"
         low, high = (signed(x, 2) for x in self.interval)
         return f"{self.word} (rank correlation {signed(self.rho, 2)} [{low}, {high}])"
 
@@ -233,11 +247,12 @@ def trend(levels: Sequence[float], readings: Sequence[Mapping[int, float]]) -> T
     if len(common) < 2 or len(levels) != len(readings) or len(levels) < 3:
         raise EvaluationError(f"trend: {len(levels)} levels, {len(readings)} readings, {len(common)} common seeds")
     x, rhos = rankdata(levels), []
-    for seed in common:
-        y = rankdata([r[seed] for r in readings])
+    ranks = [rankdata([r[seed] for r in readings]) for seed in common]
+    for y in ranks:
         rhos.append(float(np.corrcoef(x, y)[0, 1]) if y.std() > 0 else 0.0)
     interval = t_interval(rhos)
-    return Trend(float(np.mean(rhos)), (max(interval[0], -1.0), min(interval[1], 1.0)), len(common))
+    bounded = max(interval[0], -1.0), min(interval[1], 1.0)
+    return Trend(float(np.mean(rhos)), bounded, len(common), all(y.std() == 0 for y in ranks))
 
 
 @dataclass(frozen=True)
