@@ -76,16 +76,24 @@ def ratio_plot(table: pd.DataFrame, targets: dict[str, float] | None = None) -> 
 
 
 def size_plot(table: pd.DataFrame, parameters: dict[str, int]) -> Axes:
-    """Return axes with parameters against throughput of the clean presets' steps; every point carries its name."""
-    table = table[(table["preset"] == "clean") & table["part"].isna()].drop_duplicates("model")
-    _, ax = plt.subplots(figsize=(WIDTH, 5.4))
-    x = [parameters[m] for m in table["model"]]
-    ax.plot(x, table["samples_per_s"], "o", color=PALETTE[0], ms=5, ls="none")
-    for at, row in zip(x, table.itertuples()):
-        ax.annotate(
-            str(row.model), (at, float(row.samples_per_s)), xytext=(4, 3), textcoords="offset points", fontsize=8
-        )
+    """Return axes with parameters against throughput of the clean presets' steps; every point carries its name.
+
+    Wrappers are left out: their size is that of the model they wrap.
+    """
+    alone = ~table["model"].map(lambda m: hasattr(registry.config(m), "backbone"))
+    table = table[(table["preset"] == "clean") & table["part"].isna() & alone].drop_duplicates("model")
+    _, ax = plt.subplots(figsize=(WIDTH, 6.4))
+    x, y = np.log10([parameters[m] for m in table["model"]]), np.log10(table["samples_per_s"].to_numpy())
+    ax.plot(10**x, 10**y, "o", color=PALETTE[0], ms=5, ls="none")
+    taken: list[tuple[float, float]] = []  # where names begin, in decades
+    for i in np.argsort(-y):
+        spots = [(x[i], y[i] + d) for d in (0.03, -0.09, 0.12, -0.18)]
+        free = [(u, v) for u, v in spots if all(abs(u - a) > 0.55 or abs(v - b) > 0.08 for a, b in taken)]
+        taken.append((free or spots)[0])
+        at = (10 ** taken[-1][0], 10 ** taken[-1][1])
+        ax.annotate(str(table["model"].iloc[i]), at, xytext=(5, 0), textcoords="offset points", fontsize=8)
     ax.set(xscale="log", yscale="log", xlabel="parameters", ylabel="samples per CPU second")
+    ax.set_xlim(right=10 ** (x.max() + 0.5))
     return ax
 
 
