@@ -66,10 +66,10 @@ def test_folds_are_averaged_and_undefined_seeds_left_out():
     assert answers.values(r, "a", "mosei") == {0: pytest.approx(0.3)}
 
 
-def test_oracles_are_read_from_worlds_of_their_own():
-    r = Results(record("oracle_data", 0, 0.5, "oracle_headline"), record("oracle_latent", 0, 0.4, "oracle_headline"))
+def test_the_oracle_is_read_from_worlds_of_its_own():
+    r = Results(record("oracle_data", 0, 0.5, "oracle_headline"), record("no_diffusion", 0, 0.4, "imbalance_headline"))
     assert answers.values(r, "oracle_data") == {0: 0.5}
-    assert answers.values(r, "oracle_latent") == {0: 0.4}
+    assert answers.values(r, "no_diffusion") == {0: 0.4}
 
 
 @pytest.mark.parametrize(

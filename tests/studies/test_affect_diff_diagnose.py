@@ -29,7 +29,7 @@ SMALL = {
     "diffusion_start": 0, "diffusion_epochs": 1, "kl_epochs": 2,
 }  # fmt: skip
 RECIPE = {"epochs": 2, "batch_size": 32, "patience": None, "metric": "balanced_accuracy"}
-ALL = {"weights": "root", "diagnose": ["graph", "latent", "prior", "joint"], "probe": True}
+ALL = {"weights": "root", "diagnose": ["graph", "latent", "reconstruction", "prior", "joint"], "probe": True}
 WORLD = DataSpec("w", "world", "imbalance", {"settings": "easy", "sizes": {"train": 96, "valid": 80, "test": 840}})
 N, C, M = 180, 3, 2
 
@@ -337,6 +337,29 @@ def test_the_cosine_is_that_of_the_two_losses(monkeypatch: pytest.MonkeyPatch) -
     got = diagnose.joint(model, data.split("train"), 0, batches=2, size=32)
     assert got["cosine"].tolist() == pytest.approx([-1, -1], abs=1e-6)
     assert float(got["norms"][1] / got["norms"][0]) == pytest.approx(2, rel=1e-6)
+
+
+def test_what_a_latent_holds_of_the_features_is_an_r2_by_hand() -> None:
+    """A latent that is half of the audio gives all of it back, of the text nothing; classes are judged apart."""
+    r = np.random.default_rng(0)
+    task, n = Task("single_label", ("a", "b")), 40
+    x = {m: r.normal(size=(n, 3, 2)) for m in ("text", "audio")}
+    y = np.arange(n) % 2
+    x["audio"][y == 1] += 5.0
+    splits = {"train": np.arange(20), "valid": np.arange(20, 21), "test": np.arange(21, n)}
+    data = AffectData("made", task, x, y, splits, lengths={"text": np.full(n, 2)})
+    train, test = data.split("train"), data.split("test", Selection("none", None, None))
+    model = AffectDiff(Config(**SMALL), Shape({"text": 2, "audio": 2}, {"text": 3, "audio": 3}, task))  # type: ignore[arg-type]
+    told = [{"mu": b.features["audio"] / 2} for b in (train, test)]
+    told[1]["reconstruction.audio"] = torch.zeros_like(test.features["audio"])
+    found = diagnose.reconstruction(model, train, told[0], test, told[1])
+    assert min(found["linear"]["audio"]) > 0.97
+    assert abs(found["linear"]["text"][0]) < 0.3
+    truth, mean = test.features["audio"].numpy(), train.features["audio"].mean((0, 1)).numpy()
+    for k, rows in enumerate((np.ones(len(truth), bool), test.target.numpy() == 0, test.target.numpy() == 1)):
+        by_hand = 1 - np.square(truth[rows]).sum() / np.square(truth[rows] - mean).sum()
+        assert found["decoder"]["audio"][k] == pytest.approx(by_hand, abs=1e-5)
+    assert list(found["decoder"]) == ["audio"]
 
 
 def test_the_rare_half_and_the_short_form() -> None:

@@ -134,7 +134,7 @@ class Case:
         return Made(**out)
 
 
-ORACLE = {"oracle_data": SHIFT, "oracle_latent": SHIFT}
+ORACLE = {"oracle_data": SHIFT}
 OFF: dict[str, Any] = {"level": dict.fromkeys(ORACLE, 0.0)}
 
 
@@ -256,7 +256,7 @@ def test_baselines_enter_as_their_mean() -> None:
 
 @pytest.mark.parametrize(
     ("absent", "claims"),
-    [("tetfn", ("C1", "C2", "C23")), ("oracle_data", ("C1", "C5")), ("oracle_latent", ("C13",)), ("labels_uniform", ()),
+    [("tetfn", ("C1", "C2", "C23")), ("oracle_data", ("C1", "C5", "C13")), ("labels_uniform", ()),
      ("label_table", ("C21",)), ("published_full", ("C8", "C11", "C12")), ("classifier_only", ("C10",))],
 )  # fmt: skip
 def test_a_missing_arm_leaves_its_claims_open(absent: str, claims: tuple[str, ...]) -> None:
@@ -402,7 +402,9 @@ IN_NAME = object()
 # what an arm changes in the reference's settings; IN_NAME: to the number that its name ends in
 CHANGED: dict[str, dict[str, Any]] = {
     "full": {"prior": "stop", "shared_noise": True}, "joint": {"prior": "joint"}, "oracle_data": {},
-    "oracle_latent": {}, "no_graph": {"gate": "none"}, "uniform": {"gate": "uniform"}, "h_off": {"penalty": "none"},
+    "joint_at_once": {"prior": "joint", "diffusion_start": 0, "diffusion_epochs": 1},
+    "joint_late": {"prior": "joint", "diffusion_start": 8},
+    "no_graph": {"gate": "none"}, "uniform": {"gate": "uniform"}, "h_off": {"penalty": "none"},
     "attention": {"gate": "attention"}, "gumbel": {"gate": "gumbel"}, "softmax": {"gate": "softmax"},
     "mlp_gate": {"gate": "mlp"}, "graph_scaled": {"gate_scaled": True},
     "softmax_scaled": {"gate": "softmax", "gate_scaled": True}, "mlp_gate_scaled": {"gate": "mlp", "gate_scaled": True},
@@ -489,7 +491,7 @@ def test_no_two_arms_are_one() -> None:
             )
         )
         other = seen.setdefault(key, s.arm)
-        assert {other, s.arm} in ({s.arm}, {"oracle_data", "oracle_latent"}, {"constant", "label_table"})
+        assert {other, s.arm} in ({s.arm}, {"constant", "label_table"})
 
 
 @pytest.mark.parametrize("model", evidence.BASELINES)
@@ -523,7 +525,7 @@ def test_published_arms_keep_the_paper_s_protocol() -> None:
 
 
 def test_names_in_evidence_are_arms() -> None:
-    for name in (*evidence.ORACLES, evidence.REFERENCE, evidence.SHAM, *evidence.BASELINES, *evidence.CELLS.values()):
+    for name in (evidence.ORACLE, evidence.REFERENCE, evidence.SHAM, *evidence.BASELINES, *evidence.CELLS.values()):
         assert STUDY.arm(name).tier == 1
     for s in evidence.SETTINGS:
         assert {f"imbalance_{s}", f"oracle_{s}"} <= {d.name for d in STUDY.data}

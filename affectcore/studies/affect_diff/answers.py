@@ -26,7 +26,7 @@ from affectcore.evaluation.statistics import (
 )
 from affectcore.studies.affect_diff import paper
 from affectcore.studies.affect_diff.diagnose import EDGE
-from affectcore.studies.affect_diff.evidence import BALANCED, ORACLES, REFERENCE, Reading, rare_recall, scored
+from affectcore.studies.affect_diff.evidence import BALANCED, ORACLE, REFERENCE, Reading, rare_recall, scored
 from affectcore.studies.claims import Results
 from affectcore.studies.store import RunRecord
 
@@ -39,11 +39,11 @@ HEADLINE = "imbalance_headline"
 
 
 def runs(results: Results, arm: str, data: str) -> list[RunRecord]:
-    """Return an arm's records on a data label, seed by seed, all folds. The oracles have worlds of their own.
+    """Return an arm's records on a data label, seed by seed, all folds. The oracle has worlds of its own.
 
     Raises StoreError if there are none.
     """
-    label = data.replace("imbalance", "oracle") if arm in ORACLES else data
+    label = data.replace("imbalance", "oracle") if arm == ORACLE else data
     found = [r for r in results.records if r.spec.arm == arm and r.spec.data.name.partition("/")[0] == label]
     if not found:
         raise StoreError(f"no run of {arm} on {data}")
@@ -327,8 +327,7 @@ def arms_table(results: Results, data: str = HEADLINE, read: Reading = BALANCED)
 
     difference, low, high: paired, 95 %; t, wilcoxon: two-sided p; holm: Holm's correction of t over the table.
     """
-    names = list(dict.fromkeys(r.spec.arm for r in results.records))
-    names = [n for n in names if n not in ORACLES[1:] and not n.startswith("perturbed_")]  # trained a second time
+    names = [n for n in dict.fromkeys(r.spec.arm for r in results.records) if not n.startswith("perturbed_")]  # twins
     rows = []
     for arm in names:
         try:

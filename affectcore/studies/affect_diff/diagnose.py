@@ -5,7 +5,7 @@ An arm asks for it by `execute="affectcore.studies.affect_diff.diagnose:train_an
 | option | value | what it does |
 |---|---|---|
 | `weights` | "root" | weighs classes by sqrt(n_max / n_c), at most 8, from the run's training counts, see `weights` |
-| `diagnose` | "graph", "latent", "prior", "joint" | adds these entries to `extra`, where the model has such a part |
+| `diagnose` | words of DIAGNOSES | adds these entries to `extra`, where the model has such a part |
 | `probe` | true | adds `probe` to every epoch of the history |
 
 In `extra` always: `confusion[split][condition]`, (C, C) counts, rows true (one class a sample alone), and
@@ -20,7 +20,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.linear_model import RidgeClassifier
+from sklearn.linear_model import Ridge, RidgeClassifier
 from sklearn.metrics import silhouette_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -46,9 +46,10 @@ from affectcore.training.loop import CHUNK
 
 __all__ = ["modules", "train_and_diagnose"]
 
-DIAGNOSES = ("graph", "latent", "prior", "joint")
+DIAGNOSES = ("graph", "latent", "reconstruction", "prior", "joint")
 SAID = ("mu", "logvar", "seen", "gate", "graph", "strengths", "pooled")  # beside the prediction, read off Affect-Diff
 ITEMS = 1500  # test items whose graphs and latents are described
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 EDGE = 0.3  # smallest weight that counts as an edge, as in NOTEARS
 PROBED = {"single_label": ("batch_averaged_macro_recall_64", "balanced_accuracy", "macro_f1"),
           "multi_label": ("macro_f1", "label_balanced_accuracy")}  # fmt: skip
@@ -106,6 +107,8 @@ def inspect(f: Fitted) -> dict[str, Any]:
         out["graph"] = graph(f, said["test"], parts["test"].target)
     if "latent" in chosen:
         out["latent"] = latent(f, said["train"], parts["train"].target, said["test"], parts["test"].target)
+    if "reconstruction" in chosen:
+        out["reconstruction"] = reconstruction(model, parts["train"], said["train"], parts["test"], said["test"])
     if "prior" in chosen and model.config.prior != "off":
         with torch.no_grad():
             out["prior"] = prior(model, said["train"], said["valid"], parts["valid"].target, f.spec.seed)
@@ -149,6 +152,8 @@ def outputs(model: AffectModel, batch: Batch, seed: int) -> dict[str, Tensor]:
                 words = fill([seed], tape.words, like.device, "evaluate", i)[0]
                 output = model(batch.rows(rows), Pool(words, like, training=False))
             parts.append({k: v for k in names if (v := getattr(output, k, None)) is not None})
+            decoded = getattr(output, "reconstruction", None) or ()
+            parts[-1] |= {f"reconstruction.{m}": x for m, x in zip(batch.modalities, decoded)}
     return {k: torch.cat([p[k] for p in parts]) for k in parts[0]}
 
 
@@ -170,7 +175,8 @@ def rarest(y: NDArray[np.integer], classes: int) -> tuple[int, ...]:
 def graph(f: Fitted, said: Mapping[str, Tensor], y: Tensor) -> dict[str, Any]:
     """Return the graphs A of (at most 1,500) test items, A[i, j] the edge i -> j; "lagrangian" has one for all.
 
-    mean: (M, M); by_class: (C, M, M), per-sample graphs alone, items of a class or with a label; h: mean acyclicity
+    mean: (M, M); quantiles: (5, M, M), over items, at QUANTILES; by_class: (C, M, M), per-sample graphs alone, items of
+    a class or with a label; h: mean acyclicity
     without the diagonal; cycles: mean of sum over i < j of |A_ij A_ji|; order: share of items with |A_ij| > |A_ji|, for
     (0, 1), (0, 2), (1, 2) ...; gate, sums: (M,) mean gate and share of column sums; shd: structural Hamming distance of
     the mean graph, |A_ij| >= 0.3 an edge, to the world's, where it has one.
@@ -180,6 +186,7 @@ def graph(f: Fitted, said: Mapping[str, Tensor], y: Tensor) -> dict[str, Any]:
     pairs = list(combinations(range(a.shape[-1]), 2))
     out = {
         "mean": mean,
+        "quantiles": torch.quantile(a, torch.tensor(QUANTILES, dtype=a.dtype, device=a.device), 0),
         "h": acyclicity(a * apart).mean(),
         "cycles": torch.stack([size[:, i, j] * size[:, j, i] for i, j in pairs]).sum(0).mean(),
         "order": [(size[:, i, j] > size[:, j, i]).double().mean() for i, j in pairs],
@@ -230,6 +237,40 @@ def latent(
         "silhouette": silhouette_score(items, y) if 1 < len(np.unique(y)) < len(y) else np.nan,
         **{k: metrics.balanced_accuracy(y, c.fit(x, known).predict(items)) for k, c in fits.items()},
     }
+
+
+def reconstruction(
+    model: AffectDiff, train: Batch, said_train: Mapping[str, Tensor], test: Batch, said: Mapping[str, Tensor]
+) -> dict[str, Any]:
+    """Return how much of the features is still in the latents: {decoder: {modality: [R2, R2 of every class ...]}}.
+
+    "linear": a ridge regression of the features of a step on the mean of its latent, fitted on train; "decoder": the
+    model's own, where it has one. R2 is 1 - squared error / squared distance from train's mean, over all observed
+    steps and features of (at most 1,500) test items; not defined for a class without items.
+    """
+    y = test.target.cpu().numpy()
+    of_class = y[:, None] == np.arange(model.shape.task.outputs) if y.ndim == 1 else y > 0.5
+    kept = [np.ones(len(y), bool), *of_class.T]
+    out: dict[str, Any] = {"linear": {}}
+    for m in test.modalities:
+        (x, z, _), (truth, latents, item) = (_paired(b, m, s["mu"]) for b, s in ((train, said_train), (test, said)))
+        spread = np.square(truth - x.mean(0)).sum(1)
+        guesses = {"linear": Ridge().fit(z, x).predict(latents)}
+        if f"reconstruction.{m}" in said:
+            out.setdefault("decoder", {})
+            guesses["decoder"] = _paired(test, m, said[f"reconstruction.{m}"])[1]
+        for name, guess in guesses.items():
+            error = np.square(truth - guess).sum(1)
+            rows = [k[item] for k in kept]
+            out[name][m] = [1 - error[r].sum() / spread[r].sum() if r.any() else np.nan for r in rows]
+    return out
+
+
+def _paired(batch: Batch, modality: str, of: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64], Any]:
+    """Return a modality's observed steps (K, D), what `of` (N, L, F) says at them (K, F), and the item of each (K,)."""
+    x, seen = batch.features[modality], batch.observed[modality]
+    at = of[:, : x.shape[1]]
+    return x[seen].double().cpu().numpy(), at[seen].double().cpu().numpy(), seen.nonzero()[:, 0].cpu().numpy()
 
 
 def joint(model: AffectDiff, train: Batch, seed: int, batches: int = 4, size: int = 64) -> dict[str, Any]:

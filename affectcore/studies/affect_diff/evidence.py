@@ -37,10 +37,7 @@ SETTINGS = ("easy", "headline", "hard")
 BASELINES = ("tfn", "mult", "misa", "mmim", "tetfn")
 WORLD, CORPUS = Scope("world", "imbalance"), "mosei_emotions"
 REFERENCE, SHAM = "no_diffusion", "full"
-ORACLES = ORACLE, ORACLE_LATENT = (
-    "oracle_data",
-    "oracle_latent",
-)  # one training; of the second the latents are described
+ORACLE = "oracle_data"
 
 
 # --- readings: one number of a run ---------------------------------------------------------------------------------
@@ -119,7 +116,7 @@ class Side:
     def values(self, results: Results, setting: str) -> Floats:
         """Return the values of every seed in a setting of the world."""
         each = [
-            by_seed(results, a, f"{'oracle' if a in ORACLES else 'imbalance'}_{setting}", self.read) for a in self.arms
+            by_seed(results, a, f"{'oracle' if a == ORACLE else 'imbalance'}_{setting}", self.read) for a in self.arms
         ]
         return np.asarray(np.mean(each, axis=0))
 
@@ -329,7 +326,7 @@ def c13_latent(claim: Claim, results: Results) -> list[Evidence]:
     def log_fisher(r: RunRecord) -> float:
         return float(np.log(max(r.extra["latent"]["fisher"][0], 1e-9)))
 
-    full, reference, oracle = (side(a, read=log_fisher) for a in ("full", REFERENCE, ORACLE_LATENT))
+    full, reference, oracle = (side(a, read=log_fisher) for a in ("full", REFERENCE, ORACLE))
     return [on_world(claim, results, (full, reference), (oracle, reference))]
 
 

@@ -52,6 +52,7 @@ LABELS = _folds("mosei_emotions", "emotions")
 FOUR = _folds("mosei_four", "emotion_four")
 RANDOM = _folds("mosei_four_random", "emotion_four", by="sample", stratify=False)
 IN_WORLDS, ON_LABELS, ON_FOUR, HEADLINE = names(WORLDS), names(LABELS), names(FOUR), ("imbalance_headline",)
+EASY_TOO = ("imbalance_easy", *HEADLINE)  # sweeps of what acts on rare classes, which the headline world may hide
 
 # --- conditions: the nine perturbations of the paper's table
 
@@ -89,9 +90,10 @@ SHARES = tuple(round(n / max(PUBLISHED["train"]), 4) for n in PUBLISHED["train"]
 def _arm(
     name: str, data: tuple[str, ...], tier: Tier = 1, *, look: str = "", weights: str | None = "root",
     preset: str = "clean", metric: str = BALANCED, recipe: Options | None = None,
-    conditions: tuple[Condition, ...] = (), probe: bool = True, **changes: Any,
+    conditions: tuple[Condition, ...] = (), probe: bool = False, **changes: Any,
 ) -> Arm:  # fmt: skip
-    """An Affect-Diff arm, without prior unless `changes` has one; `look`: diagnoses of diagnose.py, one word each."""
+    """An Affect-Diff arm, without prior unless `changes` has one; `look`: diagnoses of diagnose.py, one word each;
+    `probe`: look at every epoch as well, for what is said of the choice of the epoch."""
     options = {"weights": weights, "diagnose": look.split(), "probe": probe}
     return Arm(
         name, "affect_diff", preset, {"prior": "off"} | changes, RECIPE, {"metric": metric, **(recipe or {})}, None,
@@ -102,14 +104,14 @@ def _arm(
 def _lite(
     name: str, model: str, data: tuple[str, ...], tier: Tier = 1, *, augment: Condition | None = AUGMENTED,
     weights: str | None = "root", gamma: float = 2.0, smoothing: float = 0.1, preset: str = "clean",
-    metric: str = BALANCED, conditions: tuple[Condition, ...] = (),
+    metric: str = BALANCED, conditions: tuple[Condition, ...] = (), probe: bool = False,
 ) -> Arm:  # fmt: skip
     """A baseline, by default with Affect-Diff's own loss and augmentation: root weights, focal, smoothing."""
     changes = {
         "backbone": f"lite_{model}", "backbone_preset": preset, "gamma": gamma, "smoothing": smoothing,
         "weighting": "root_max" if weights else "none",
     }  # fmt: skip
-    options: Options = {"weights": weights, "diagnose": [], "probe": True}
+    options: Options = {"weights": weights, "diagnose": [], "probe": probe}
     return Arm(
         name, "imbalance", "clean", changes, RECIPE, {"metric": metric}, augment, options, tier, data, conditions,
         EXECUTE,
@@ -119,11 +121,10 @@ def _lite(
 BASELINES = ("tfn", "mult", "misa", "mmim", "tetfn")
 AS_PUBLISHED: dict[str, Any] = {"augment": None, "weights": None, "gamma": 0.0}  # how the paper trained them
 REFERENCE = (
-    _arm("no_diffusion", IN_WORLDS, look="graph latent", conditions=(CLEAN, *PERTURBED[:2])),
-    _arm("full", IN_WORLDS, look="graph latent prior", **FULL),
+    _arm("no_diffusion", IN_WORLDS, look="graph latent reconstruction", probe=True, conditions=(CLEAN, *PERTURBED[:2])),
+    _arm("full", IN_WORLDS, look="graph latent prior", probe=True, **FULL),
     _arm("joint", IN_WORLDS, look="latent prior joint", prior="joint"),
-    _arm("oracle_data", names(ORACLE)),
-    _arm("oracle_latent", names(ORACLE), look="latent"),  # the same training, for the claim on latents
+    _arm("oracle_data", names(ORACLE), look="latent"),
 )
 GATES = (
     _arm("no_graph", IN_WORLDS, **NO_GRAPH),
@@ -145,16 +146,19 @@ GATES = (
     _arm("graph", names(GRAPHS), 2, look="graph"),
 )
 LATENT = (
-    _arm("no_vae", IN_WORLDS, look="latent", **NO_VAE),
+    _arm("no_vae", IN_WORLDS, look="latent reconstruction", **NO_VAE),
     _arm("noise_only", IN_WORLDS, look="latent", kl_weight=0.0),
     _arm("kl_only", HEADLINE, 2, look="latent", sampled=False),
     _arm("kl_linear", HEADLINE, 2, look="latent", kl_schedule="linear"),
     _arm("kl_constant", IN_WORLDS, look="latent", kl_schedule="constant"),
     _arm("free_bits_0.25", IN_WORLDS, look="latent", free_bits=0.25),
     *(_arm(f"free_bits_{b:g}", HEADLINE, 2, look="latent", free_bits=b) for b in (0.05, 1.0)),
-    *(_arm(f"beta_{b:g}", HEADLINE, 2, look="latent", kl_weight=b) for b in (0.001, 0.01, 0.03, 0.3, 1.0)),
+    *(_arm(f"beta_{b:g}", EASY_TOO, 2, look="latent", kl_weight=b) for b in (0.001, 0.01, 0.03, 0.3, 1.0)),
     _arm("kl_by_class", HEADLINE, 2, look="latent", kl_class_scale=SHARES),
-    *(_arm(f"decoder_{w:g}", HEADLINE, 2, look="latent", decoder=True, reconstruction_weight=w) for w in (0.05, 0.5)),
+    *(
+        _arm(f"decoder_{w:g}", HEADLINE, 2, look="latent reconstruction", decoder=True, reconstruction_weight=w)
+        for w in (0.05, 0.5)
+    ),
 )
 FACTORIAL = (  # with no_diffusion, no_graph and no_vae: graph x latent x augmentation, and with the inert prior 2^4
     _arm("no_augmentation", IN_WORLDS, **NO_AUGMENTATION),
@@ -167,28 +171,30 @@ FACTORIAL = (  # with no_diffusion, no_graph and no_vae: graph x latent x augmen
 LOSSES = (
     _arm("ce", IN_WORLDS, weights=None, focal="none"),
     _arm("focal", IN_WORLDS, weights=None),
-    _arm("ce_weights", HEADLINE, 2, focal="none"),
+    _arm("ce_weights", EASY_TOO, 2, focal="none"),
     _arm("focal_author", HEADLINE, 2, focal="loss"),
     _arm("no_smoothing", HEADLINE, 2, label_smoothing=0.0),
 )
 PRIORS = (
-    _arm("full_apart", HEADLINE, 2, recipe=APART, prior="stop"),
-    _arm("full_clip", HEADLINE, 2, prior="stop"),
-    _arm("full_noise", HEADLINE, 2, recipe=APART, **FULL),
+    _arm("full_apart", HEADLINE, 2, probe=True, recipe=APART, prior="stop"),
+    _arm("full_clip", HEADLINE, 2, probe=True, prior="stop"),
+    _arm("full_noise", HEADLINE, 2, probe=True, recipe=APART, **FULL),
     *(
         _arm(f"joint_{w:g}", HEADLINE, 2, look="prior joint", prior="joint", diffusion_weight=w)
         for w in (0.01, 0.5, 5.0)
     ),
+    _arm("joint_at_once", HEADLINE, 2, prior="joint", diffusion_start=0, diffusion_epochs=1),
+    _arm("joint_late", HEADLINE, 2, prior="joint", diffusion_start=8),
     _arm("no_condition", HEADLINE, 2, look="prior", condition="ones", **FULL),
     _arm("no_guidance", HEADLINE, 2, look="prior", label_dropout=0.0, guidance=1.0, **FULL),
-    _arm("replay", HEADLINE, 2, prior="stop", replay=6),
-    _arm("ratio", HEADLINE, 2, probe=False, prior="stop", inference="prior"),
+    _arm("replay", EASY_TOO, 2, prior="stop", replay=6),
+    _arm("ratio", EASY_TOO, 2, prior="stop", inference="prior"),
 )
 COMPARED = (
     Arm("label_table", "constant", tier=2, data=ON_LABELS[:1], execute=COUNT),
     Arm("constant", "constant", data=(*IN_WORLDS, *ON_LABELS, *ON_FOUR)),
     Arm("linear", "linear", data=IN_WORLDS),
-    *(_lite(m, m, IN_WORLDS) for m in BASELINES),
+    *(_lite(m, m, IN_WORLDS, probe=True) for m in BASELINES),
     *(_lite(f"{m}_published_loss", m, HEADLINE, 2, **AS_PUBLISHED) for m in BASELINES),
     *(_lite(f"{m}_weights", m, HEADLINE, 2, gamma=0.0) for m in BASELINES),
     *(_lite(f"{m}_focal", m, HEADLINE, 2, weights=None) for m in BASELINES),
@@ -209,12 +215,16 @@ PUBLISHED_PROTOCOL = (  # padding encoded, epoch chosen by the paper's metric, b
         preset="author",
         metric=PAPER_METRIC,
         prior="stop",
+        probe=True,
         conditions=(*NINE, *SWAPPED),
     ),
-    _arm("published_no_diffusion", HEADLINE, look="graph", preset="author", metric=PAPER_METRIC),
-    *(_lite(f"published_{m}", m, HEADLINE, preset="author", metric=PAPER_METRIC, **AS_PUBLISHED) for m in BASELINES),
+    _arm("published_no_diffusion", HEADLINE, look="graph", preset="author", metric=PAPER_METRIC, probe=True),
     *(
-        _arm(f"selected_{name}", (*ON_FOUR, *names(RANDOM)), 2, metric=metric)
+        _lite(f"published_{m}", m, HEADLINE, preset="author", metric=PAPER_METRIC, probe=True, **AS_PUBLISHED)
+        for m in BASELINES
+    ),
+    *(
+        _arm(f"selected_{name}", (*ON_FOUR, *names(RANDOM)), 2, metric=metric, probe=True)
         for name, metric in (("paper", PAPER_METRIC), ("true", BALANCED))
     ),
 )
