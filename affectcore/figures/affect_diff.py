@@ -28,6 +28,7 @@ from affectcore.figures.effects import Line, effect, effects_keys, effects_plot
 from affectcore.figures.style import DASHES, GREY, MARKERS, PALETTE, WIDTH
 from affectcore.studies.affect_diff import evidence, paper
 from affectcore.studies.claims import Results
+from affectcore.studies.readings import Reading
 from affectcore.studies.store import RunRecord
 
 BLUE, ORANGE, GREEN = PALETTE[:3]
@@ -533,13 +534,13 @@ MECHANISMS = (
 )  # fmt: skip
 
 
-def mechanisms(results: Results, read: evidence.Reading = evidence.BALANCED, printed: bool = True) -> list[Line]:
+def mechanisms(results: Results, read: Reading = evidence.BALANCED, printed: bool = True) -> list[Line]:
     """Return the effect of every mechanism on a reading, in three settings of the world, paired by seed."""
     lines = []
     for name, with_it, without, reported in MECHANISMS:
         effects = {}
         for s in evidence.SETTINGS:
-            a, b = (evidence.side(arm, read=read).values(results, s) for arm in (with_it, without))
+            a, b = (evidence.side(arm, read=read).values(results, evidence.WORLD, s) for arm in (with_it, without))
             effects[s] = effect(compare(a, b), a - b)
         lines.append(Line(name, effects, paper=reported if printed else None))
     return lines

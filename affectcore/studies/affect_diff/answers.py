@@ -1,41 +1,40 @@
-"""From records to words: paired effects, trends and shares, and the sentence that each of them allows.
+"""Affect-Diff's records to words: `affectcore.studies.answers` with this study's reference, worlds and readings, and
+what is said of learned graphs.
 
-A sentence says "higher" or "lower" only where a 95 % interval lies beside 0 and, among several comparisons, where
-Holm's p is at most .05 too. Anything else is "no difference resolved", with the largest difference that the interval
-still allows, either way. Arms are compared on the seeds that both have: on a world every seed is a world of its own.
+A comparison is with `no_diffusion` on the headline world in true balanced accuracy, unless said otherwise.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from affectcore.errors import EvaluationError, StoreError
+from affectcore.errors import EvaluationError
 from affectcore.evaluation.recovery import structural_hamming_distance
-from affectcore.evaluation.statistics import (
-    Interval,
-    PairedComparison,
-    compare,
-    holm,
-    paired_t,
-    t_interval,
-    wilcoxon,
-    wilson_interval,
-)
+from affectcore.evaluation.statistics import PairedComparison, compare
+from affectcore.studies import answers, readings
 from affectcore.studies.affect_diff import paper
 from affectcore.studies.affect_diff.diagnose import EDGE
-from affectcore.studies.affect_diff.evidence import BALANCED, ORACLE, REFERENCE, Reading, rare_recall, scored
+from affectcore.studies.affect_diff.evidence import BALANCED, ORACLE, REFERENCE, WORLD, rare_recall
+from affectcore.studies.answers import Share, about, counted, listed, number, said, signed, sort_out, spanned, trend
 from affectcore.studies.claims import Results
+from affectcore.studies.readings import Floats, Reading, scored
 from affectcore.studies.store import RunRecord
 
-Floats = NDArray[np.float64]
-ALPHA = 0.05
-HEADLINE = "imbalance_headline"
+__all__ = [
+    "Share", "about", "arms_table", "at_zero", "bound", "change", "counted", "crossed", "differences", "directed",
+    "distance", "graphs", "listed", "number", "one_way", "perturbed", "rare_counts", "runs", "said", "signed",
+    "sort_out", "spanned", "trend", "turned_right", "values",
+]  # fmt: skip
+HEADLINE = f"{WORLD}_headline"
 
 
 # --- values ----------------------------------------------------------------------------------------------------------
+
+
+def _label(arm: str, data: str) -> str:
+    return data.replace(WORLD, "oracle") if arm == ORACLE else data  # its training has more samples
 
 
 def runs(results: Results, arm: str, data: str) -> list[RunRecord]:
@@ -43,20 +42,12 @@ def runs(results: Results, arm: str, data: str) -> list[RunRecord]:
 
     Raises StoreError if there are none.
     """
-    label = data.replace("imbalance", "oracle") if arm == ORACLE else data
-    found = [r for r in results.records if r.spec.arm == arm and r.spec.data.name.partition("/")[0] == label]
-    if not found:
-        raise StoreError(f"no run of {arm} on {data}")
-    return sorted(found, key=lambda r: (r.spec.seed, r.spec.data.name))
+    return readings.runs(results, arm, _label(arm, data))
 
 
 def values(results: Results, arm: str, data: str = HEADLINE, read: Reading = BALANCED) -> dict[int, float]:
     """Return a reading of every seed, folds averaged; a seed without the number is left out."""
-    found: dict[int, list[float]] = {}
-    for r in runs(results, arm, data):
-        found.setdefault(r.spec.seed, []).append(read(r))
-    means = {seed: float(np.mean(v)) for seed, v in found.items()}
-    return {seed: v for seed, v in means.items() if np.isfinite(v)}
+    return answers.values(results, arm, _label(arm, data), read)
 
 
 def differences(
@@ -64,11 +55,8 @@ def differences(
 ) -> Floats:
     """Return `arm` minus `against` by seed, on the seeds that both have. Raises StoreError if these are fewer than
     two."""
-    a, b = values(results, arm, data, read), values(results, against, data, read)
-    both = sorted(set(a) & set(b))
-    if len(both) < 2:
-        raise StoreError(f"{arm} and {against} share {len(both)} seeds on {data}")
-    return np.array([a[s] - b[s] for s in both])
+    a, b = (values(results, x, data, read) for x in (arm, against))
+    return answers.differences(a, b, f"{arm} and {against} on {data}")
 
 
 def change(
@@ -78,26 +66,12 @@ def change(
     return about(differences(results, arm, data, read, against))
 
 
-def about(differences: ArrayLike) -> PairedComparison:
-    """Return differences by seed as a comparison with zero."""
-    d = np.asarray(differences, float)
-    return compare(d, np.zeros_like(d))
-
-
 def crossed(
     results: Results, cells: Mapping[tuple[int, int], str], data: str = HEADLINE, read: Reading = BALANCED
 ) -> tuple[Floats, Floats, Floats]:
-    """Return two main effects and the interaction of a 2 x 2 by seed, on the seeds that all four arms have.
-
-    cells[first, second]: the arm, 1 is on. An effect is the mean with minus the mean without; the interaction is half
-    the difference of the first effect with and without the second factor.
-    """
+    """Return two main effects and the interaction of a 2 x 2 of arms by seed: see `answers.crossed`."""
     y = {cell: values(results, arm, data, read) for cell, arm in cells.items()}
-    common = sorted(set.intersection(*(set(v) for v in y.values())))
-    if len(common) < 2:
-        raise StoreError(f"{', '.join(cells.values())} share {len(common)} seeds on {data}")
-    a, b, c, d = (np.array([y[cell][s] for s in common]) for cell in ((0, 0), (1, 0), (0, 1), (1, 1)))
-    return (b + d - a - c) / 2, (c + d - a - b) / 2, (a + d - b - c) / 2
+    return answers.crossed(y, f"{', '.join(cells.values())} on {data}")
 
 
 def perturbed(
@@ -128,155 +102,6 @@ def rare_counts(results: Results, arm: str, data: str = HEADLINE) -> pd.DataFram
         hits = m.diagonal()[rare].sum()
         rows.append((r.spec.seed, m.sum(), m[rare].sum(), m[:, rare].sum(), hits))
     return pd.DataFrame(rows, columns=["seed", "items", "rare", "predicted", "hits"]).set_index("seed")
-
-
-# --- words -----------------------------------------------------------------------------------------------------------
-
-
-def number(x: float, digits: int = 3) -> str:
-    """Return .123 for .1234; a number that rounds to 0 is 0."""
-    if not np.isfinite(x):
-        return "not defined"
-    text = f"{abs(x):.{digits}f}"
-    if float(text) == 0:
-        return "0"
-    return ("−" if x < 0 else "") + text.removeprefix("0")
-
-
-def signed(x: float, digits: int = 3) -> str:
-    """Return +.123 or −.123."""
-    text = number(x, digits)
-    return text if text[0] in "−n" or text == "0" else f"+{text}"
-
-
-def spanned(c: PairedComparison, digits: int = 3) -> str:
-    """Return +.012 [−.003, +.027]: estimate and 95 % interval."""
-    low, high = c.interval95
-    return f"{signed(c.estimate, digits)} [{signed(low, digits)}, {signed(high, digits)}]"
-
-
-def said(c: PairedComparison, digits: int = 3, up: str = "higher", down: str = "lower") -> str:
-    """Return what one comparison allows to be said."""
-    if c.sd == 0 and c.estimate == 0:
-        return "no difference at all"
-    low, high = c.interval95
-    if low > 0 or high < 0:
-        return f"{up if low > 0 else down}, {spanned(c, digits)}"
-    return f"no difference resolved (at most {number(max(-low, high), digits)} either way)"
-
-
-@dataclass(frozen=True)
-class Sorted:
-    """Names of comparisons that lie above 0, below 0, and neither; most: the largest difference left open there."""
-
-    above: tuple[str, ...]
-    below: tuple[str, ...]
-    neither: tuple[str, ...]
-    most: float
-
-    def phrase(self, up: str = "higher", down: str = "lower", digits: int = 3) -> str:
-        """Return "higher: a and b; no difference resolved: c (at most .020 either way)". Many that are not resolved are
-        counted, not named."""
-        parts = [f"{w}: {listed(n)}" for w, n in ((up, self.above), (down, self.below)) if n]
-        if self.neither:
-            n = len(self.neither)
-            few = listed(self.neither) if n <= 3 else f"the other {n}" if parts else f"all {n}"
-            parts.append(f"no difference resolved: {few} (at most {number(self.most, digits)} either way)")
-        return "; ".join(parts)
-
-
-def sort_out(comparisons: Mapping[str, PairedComparison]) -> Sorted:
-    """Sort comparisons by their 95 % intervals and Holm's correction over all of them together."""
-    names = list(comparisons)
-    p = dict(zip(names, holm([_p(comparisons[n]) for n in names])))
-    above = tuple(n for n in names if comparisons[n].interval95[0] > 0 and p[n] <= ALPHA)
-    below = tuple(n for n in names if comparisons[n].interval95[1] < 0 and p[n] <= ALPHA)
-    neither = tuple(n for n in names if n not in above + below)
-    most = max((abs(x) for n in neither for x in comparisons[n].interval95), default=0.0)
-    return Sorted(above, below, neither, float(most))
-
-
-def _p(c: PairedComparison) -> float:
-    return c.p if np.isfinite(c.p) else 1.0  # equal values have no t-test
-
-
-def listed(names: Iterable[str]) -> str:
-    """Return "a, b and c", or "none"."""
-    *most, last = list(names) or ["none"]
-    return f"{', '.join(most)} and {last}" if most else last
-
-
-def counted(n: int, of: int) -> str:
-    """Return "none of 5", "3 of 5", "all 5"."""
-    return f"none of {of}" if n == 0 else f"all {of}" if n == of else f"{n} of {of}"
-
-
-# --- trends and shares -----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Trend:
-    """Mean over seeds of Spearman's rank correlation between a setting and a reading, and its interval."""
-
-    rho: float
-    interval: Interval
-    seeds: int
-    flat: bool = False  # every seed reads the same at all levels
-
-    @property
-    def word(self) -> str:
-        if self.interval[0] > 0:
-            return "rises"
-        return "falls" if self.interval[1] < 0 else "shows no resolved trend"
-
-    def __str__(self) -> str:
-        if self.flat:
-            return "is the same at every level"
-        low, high = (signed(x, 2) for x in self.interval)
-        return f"{self.word} (rank correlation {signed(self.rho, 2)} [{low}, {high}])"
-
-
-def trend(levels: Sequence[float], readings: Sequence[Mapping[int, float]]) -> Trend:
-    """Return the trend of readings[k] (by seed) over levels[k], on the seeds that all levels have.
-
-    A seed whose readings are all equal has correlation 0. Raises EvaluationError for fewer than two common seeds.
-    """
-    from scipy.stats import rankdata
-
-    common = sorted(set.intersection(*(set(r) for r in readings)))
-    if len(common) < 2 or len(levels) != len(readings) or len(levels) < 3:
-        raise EvaluationError(f"trend: {len(levels)} levels, {len(readings)} readings, {len(common)} common seeds")
-    x, rhos = rankdata(levels), []
-    ranks = [rankdata([r[seed] for r in readings]) for seed in common]
-    for y in ranks:
-        rhos.append(float(np.corrcoef(x, y)[0, 1]) if y.std() > 0 else 0.0)
-    interval = t_interval(rhos)
-    bounded = max(interval[0], -1.0), min(interval[1], 1.0)
-    return Trend(float(np.mean(rhos)), bounded, len(common), all(y.std() == 0 for y in ranks))
-
-
-@dataclass(frozen=True)
-class Share:
-    """How many of n, with Wilson's interval."""
-
-    hits: int
-    n: int
-
-    @property
-    def value(self) -> float:
-        return self.hits / self.n
-
-    @property
-    def interval(self) -> Interval:
-        return wilson_interval(self.hits, self.n)
-
-    def against(self, chance: float = 0.5) -> str:
-        """Return "above chance", "below chance" or "not told from chance", with the count."""
-        if self.n == 0:
-            return "nothing found to be counted"
-        low, high = self.interval
-        word = "above chance" if low > chance else "below chance" if high < chance else "not told from chance"
-        return f"{word}, {self.hits} of {self.n}"
 
 
 # --- graphs ----------------------------------------------------------------------------------------------------------
@@ -323,28 +148,6 @@ def distance(found: ArrayLike, truth: ArrayLike, least: float = EDGE) -> int:
 
 
 def arms_table(results: Results, data: str = HEADLINE, read: Reading = BALANCED) -> pd.DataFrame:
-    """Return one row an arm on a data label: mean, sd and interval of its own, and the tests against the reference.
-
-    difference, low, high: paired, 95 %; t, wilcoxon: two-sided p; holm: Holm's correction of t over the table.
-    """
+    """Return one row an arm on a data label, tested against the reference: see `answers.arms_table`."""
     names = [n for n in dict.fromkeys(r.spec.arm for r in results.records) if not n.startswith("perturbed_")]  # twins
-    rows = []
-    for arm in names:
-        try:
-            own = np.array(list(values(results, arm, data, read).values()))
-            d = differences(results, arm, data, read) if arm != REFERENCE else None
-        except StoreError:
-            continue
-        if len(own) < 2:
-            continue
-        row = {"arm": arm, "seeds": len(own), "mean": own.mean(), "sd": own.std(ddof=1)}
-        row |= dict(zip(("low", "high"), t_interval(own)))
-        if d is not None:
-            c = about(d)
-            row |= {"difference": c.estimate, "from": c.interval95[0], "to": c.interval95[1]}
-            row |= {"t": paired_t(d).p, "wilcoxon": wilcoxon(d).p if np.any(d) else 1.0, "mde": c.mde}
-        rows.append(row)
-    table = pd.DataFrame(rows).set_index("arm")
-    tested = table["t"].notna() if "t" in table else pd.Series(False, index=table.index)
-    table.loc[tested, "holm"] = holm(table.loc[tested, "t"])
-    return table
+    return answers.arms_table(names, lambda arm: values(results, arm, data, read), REFERENCE)

@@ -6,54 +6,40 @@ samples; negative, `full`, whose stopped prior redraws the classifier's noise an
 over seeds and videos together.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from affectcore.data import readers
 from affectcore.data.schema import Task
 from affectcore.errors import AffectError, StoreError
-from affectcore.evaluation.statistics import PairedComparison, compare
+from affectcore.evaluation.statistics import compare
 from affectcore.evaluation.verdict import Evidence, Fact, Part, Scope
 from affectcore.models import registry
 from affectcore.models.contract import Progress, Shape
-from affectcore.studies import execute
+from affectcore.studies import execute, readings
 from affectcore.studies.affect_diff import paper
 from affectcore.studies.claims import Claim, Results
 from affectcore.studies.outcome import Outcome
-from affectcore.studies.resampling import resampled
+from affectcore.studies.readings import Floats, Pair, Reading, Side, computed, noted, runs, scored, selected
 from affectcore.studies.spec import RunSpec
 from affectcore.studies.store import RunRecord
 from affectcore.training.audit import gradient_table
 from affectcore.training.bench import random_batch
 
-Floats = NDArray[np.float64]
-Reading = Callable[[RunRecord], float]
-SETTINGS = ("easy", "headline", "hard")
+WORLD, SETTINGS = "imbalance", ("easy", "headline", "hard")
+CORPUS = "mosei_emotions"
 BASELINES = ("tfn", "mult", "misa", "mmim", "tetfn")
-WORLD, CORPUS = Scope("world", "imbalance"), "mosei_emotions"
-REFERENCE, SHAM = "no_diffusion", "full"
-ORACLE = "oracle_data"
+REFERENCE, SHAM, ORACLE = "no_diffusion", "full", "oracle_data"
 
 
 # --- readings: one number of a run ---------------------------------------------------------------------------------
 
-
-def scored(metric: str, condition: str = "clean", split: str = "test") -> Reading:
-    """Return the reading of a metric."""
-
-    def read(r: RunRecord) -> float:
-        value = r.metrics[split][condition][metric]
-        return float("nan") if value is None else float(value)
-
-    return read
-
-
 BALANCED = scored("balanced_accuracy")
+ACTIVE = noted("latent", "active", 1)  # dimensions that vary over single steps
 
 
 def rare_recall(r: RunRecord) -> float:
@@ -72,60 +58,17 @@ def detected(r: RunRecord) -> float:
     return float((np.array(r.extra["confusion"]["test"]["clean"]).diagonal() > 0).sum())
 
 
-def noted(*keys: Any) -> Reading:
-    """Return the reading of a number deep in `extra`."""
-
-    def read(r: RunRecord) -> float:
-        found: Any = r.extra
-        for k in keys:
-            found = found[k]
-        return float(found)
-
-    return read
-
-
-ACTIVE = noted("latent", "active", 1)  # dimensions that vary over single steps
-
-
-def by_seed(results: Results, arm: str, data: str, read: Reading = BALANCED) -> Floats:
-    """Return a reading of every seed of an arm on one data label, in the order of the seeds. Folds are averaged."""
-    found: dict[int, list[float]] = {}
-    for r in results.records:
-        if r.spec.arm == arm and r.spec.data.name.partition("/")[0] == data:
-            found.setdefault(r.spec.seed, []).append(read(r))
-    if not found:
-        raise StoreError(f"no run of {arm} on {data}")
-    return np.array([np.mean(found[s]) for s in sorted(found)])
-
-
-def items(results: Results, data: str) -> int:
-    """Return the number of test items of a world's runs."""
-    return int(next(r for r in results.records if r.spec.data.name == data).spec.data.options["sizes"]["test"])
-
-
 # --- from readings to evidence -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Side:
-    """One side of a comparison: what is read off an arm, or the mean over several."""
-
-    arms: tuple[str, ...]
-    read: Reading = BALANCED
-
-    def values(self, results: Results, setting: str) -> Floats:
-        """Return the values of every seed in a setting of the world."""
-        each = [
-            by_seed(results, a, f"{'oracle' if a == ORACLE else 'imbalance'}_{setting}", self.read) for a in self.arms
-        ]
-        return np.asarray(np.mean(each, axis=0))
+def by_seed(results: Results, arm: str, data: str, read: Reading = BALANCED) -> Floats:
+    """Return a reading of every seed of an arm, balanced accuracy unless said otherwise."""
+    return readings.by_seed(results, arm, data, read)
 
 
 def side(*arms: str, read: Reading = BALANCED) -> Side:
-    return Side(arms, read)
-
-
-Pair = tuple[Side, Side]  # what should be larger, and what smaller
+    """Return arms of the imbalance world; the oracle, whose training has more samples, has worlds of its own."""
+    return Side(arms, read, "oracle_{}" if arms == (ORACLE,) else "")
 
 
 def controls(read: Reading = BALANCED) -> tuple[Pair, Pair]:
@@ -135,36 +78,19 @@ def controls(read: Reading = BALANCED) -> tuple[Pair, Pair]:
 
 
 def on_world(claim: Claim, results: Results, effect: Pair, positive: Pair, negative: Pair | None = None) -> Evidence:
-    """Return evidence in three settings of the imbalance world, compared seed by seed."""
-
-    def compared(pair: Pair, setting: str) -> PairedComparison:
-        return compare(*(x.values(results, setting) for x in pair))
-
-    parts = tuple(
-        Part(
-            s, compared(effect, s), compared(positive, s), None if negative is None else compared(negative, s),
-            items(results, f"imbalance_{s}"),
-        )
-        for s in SETTINGS
-    )  # fmt: skip
-    return Evidence(claim.id, WORLD, claim.least, parts, claim.about)
+    """Return evidence in three settings of the imbalance world."""
+    return readings.on_world(claim, results, WORLD, SETTINGS, effect, positive, negative)
 
 
 def on_corpus(claim: Claim, results: Results, better: str, worse: str) -> Evidence:
-    """Return evidence on CMU-MOSEI's label sets: macro AUROC, out of fold, over seeds and videos."""
-    effect = resampled(results).compare((f"labels_{better}", CORPUS), (f"labels_{worse}", CORPUS))
-    part = Part("headline", effect, n_items=effect.n_items)
-    return Evidence(claim.id, Scope("corpus", CORPUS), claim.least, (part,), claim.about)
+    """Return evidence on CMU-MOSEI's label sets: macro AUROC, out of fold."""
+    return readings.on_corpus(claim, results, f"labels_{better}", f"labels_{worse}", CORPUS)
 
 
 def both(claim: Claim, results: Results, better: str, worse: str) -> list[Evidence]:
     """Return evidence that one arm has the higher balanced accuracy on the world, and higher AUROC on the corpus."""
     world = on_world(claim, results, (side(better), side(worse)), *controls())
     return [world, on_corpus(claim, results, better, worse)]
-
-
-def computed(claim: Claim, holds: bool, test: str, estimate: float | None = None) -> Fact:
-    return Fact(claim.id, bool(holds), test, estimate)
 
 
 # --- the claims ----------------------------------------------------------------------------------------------------
@@ -239,11 +165,6 @@ def c8_stable(claim: Claim, results: Results) -> Fact:
     return computed(claim, sd <= 0.005, f"standard deviation over {len(values)} seeds at most .005: {sd:.3f}", sd)
 
 
-def selected(r: RunRecord) -> float:
-    """Return the value that the epoch was selected by: a validation maximum."""
-    return float("nan") if r.value is None else float(r.value)
-
-
 def c9_accuracy(claim: Claim, results: Results) -> Fact:
     """The accuracy that the published confusion matrix gives, against the three baselines'."""
     own = paper.recomputed("full").accuracy
@@ -262,15 +183,10 @@ CELLS = {  # graph, latent, augmentation
 def factorial(results: Results, data: str, read: Reading = BALANCED) -> dict[str, Floats]:
     """Return effects by name, seed by seed: "G", "V", "A" (mean with minus without) and interactions "GV", ..., "GVA".
 
-    An interaction is half the difference of an effect with and without the other factor. The prior is left out: with
-    noise and clipping of its own it changes no bit, so its effect and all its interactions are 0.
+    The prior is left out: with noise and clipping of its own it changes no bit, so its effect and all its interactions
+    are 0.
     """
-    y = {cell: by_seed(results, arm, data, read) for cell, arm in CELLS.items()}
-    out = {}
-    for name in ("G", "V", "A", "GV", "GA", "VA", "GVA"):
-        signs = {cell: np.prod([2 * level - 1 for f, level in zip("GVA", cell) if f in name]) for cell in y}
-        out[name] = sum((signs[c] * y[c] for c in y), np.zeros(len(y[1, 1, 1]))) / 4
-    return out
+    return readings.effects({cell: by_seed(results, arm, data, read) for cell, arm in CELLS.items()}, "GVA")
 
 
 def c10_independent(claim: Claim, results: Results) -> list[Evidence]:
@@ -280,9 +196,10 @@ def c10_independent(claim: Claim, results: Results) -> list[Evidence]:
     for s in SETTINGS:
         effects = factorial(results, f"imbalance_{s}")
         main, crossed = pseudo(effects, ("G", "V", "A")), pseudo(effects, ("GV", "GA", "VA", "GVA"))
-        positive, negative = (compare(*(x.values(results, s) for x in pair)) for pair in controls())
-        parts.append(Part(s, compare(main, crossed), positive, negative, items(results, f"imbalance_{s}")))
-    return [Evidence(claim.id, WORLD, claim.least, tuple(parts), claim.about)]
+        positive, negative = (readings.compared(results, pair, WORLD, s) for pair in controls())
+        n = readings.items(results, f"{WORLD}_{s}")
+        parts.append(Part(s, compare(main, crossed), positive, negative, n))
+    return [Evidence(claim.id, Scope("world", WORLD), claim.least, tuple(parts), claim.about)]
 
 
 def pseudo(effects: dict[str, Floats], names: Sequence[str]) -> Floats:
@@ -296,7 +213,7 @@ def pseudo(effects: dict[str, Floats], names: Sequence[str]) -> Floats:
 def c11_weights_settle(claim: Claim, results: Results) -> Fact:
     """Share of seeds whose column sums end in the paper's order: text, then audio, then vision."""
     ends = [np.array([r.history[-1]["probe"][f"sums.{m}"] for m in paper.MODALITIES]) for r in
-            _of(results, "published_full", "imbalance_headline")]  # fmt: skip
+            runs(results, "published_full", "imbalance_headline")]  # fmt: skip
     share = float(np.mean([e[0] > e[1] > e[2] for e in ends]))
     return computed(
         claim, share >= 0.9, f"share of {len(ends)} seeds that end in the paper's order: {share:.1f}", share
@@ -305,19 +222,12 @@ def c11_weights_settle(claim: Claim, results: Results) -> Fact:
 
 def c12_dag(claim: Claim, results: Results) -> Fact:
     """Acyclicity h of the learned graphs, and whether both directions of text and audio stay."""
-    h = [r.extra["graph"]["h"] for r in _of(results, "published_full", "imbalance_headline")]
+    h = [r.extra["graph"]["h"] for r in runs(results, "published_full", "imbalance_headline")]
     both = paper.two_cycles()
     test = (
         f"smallest h over {len(h)} seeds {min(h):.2g} (a graph without cycles has 0); two-cycles as drawn: {len(both)}"
     )
     return computed(claim, max(h) <= 1e-8 and not both, test, float(np.mean(h)))
-
-
-def _of(results: Results, arm: str, data: str) -> list[RunRecord]:
-    found = [r for r in results.records if r.spec.arm == arm and r.spec.data.name == data]
-    if not found:
-        raise StoreError(f"no run of {arm} on {data}")
-    return sorted(found, key=lambda r: r.spec.seed)
 
 
 def c13_latent(claim: Claim, results: Results) -> list[Evidence]:

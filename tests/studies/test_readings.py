@@ -1,0 +1,64 @@
+"""Readings and evidence shared by studies: folds averaged, labels of a setting, effects of a factorial by hand."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from affectcore.errors import StoreError
+from affectcore.studies import answers, readings
+from affectcore.studies.readings import Side, by_seed, effects, noted, scored, selected
+
+
+def record(arm: str, seed: int, value: float | None, data: str = "w_easy") -> Any:
+    name = SimpleNamespace(name=data, options={"sizes": {"test": 7000}})
+    return SimpleNamespace(
+        spec=SimpleNamespace(arm=arm, seed=seed, data=name), value=value,
+        metrics={"test": {"clean": {"f": value}}}, extra={"a": {"b": [value, None]}},
+    )  # fmt: skip
+
+
+def results(*records: Any) -> Any:
+    return SimpleNamespace(records=records)
+
+
+def test_a_reading_is_a_number_or_not_defined() -> None:
+    r, none = record("a", 0, 0.5), record("a", 0, None)
+    assert (scored("f")(r), noted("a", "b", 0)(r), selected(r)) == (0.5, 0.5, 0.5)
+    assert np.isnan([scored("f")(none), noted("a", "b", 1)(r), selected(none)]).all()
+
+
+def test_seeds_are_in_order_and_folds_averaged() -> None:
+    r = results(record("a", 1, 4.0, "d/0"), record("a", 0, 1.0, "d/1"), record("a", 0, 2.0, "d/0"))
+    np.testing.assert_allclose(by_seed(r, "a", "d", selected), [1.5, 4.0])
+    with pytest.raises(StoreError, match="no run of b on d"):
+        by_seed(r, "b", "d", selected)
+
+
+def test_a_side_is_the_mean_of_its_arms_on_its_own_labels() -> None:
+    r = results(record("a", 0, 1.0), record("b", 0, 3.0), record("o", 0, 9.0, "other_easy"))
+    assert Side(("a", "b"), selected).values(r, "w", "easy") == pytest.approx([2.0])
+    assert Side(("o",), selected, "other_{}").values(r, "w", "easy") == pytest.approx([9.0])
+    assert readings.items(r, "w_easy") == 7000
+
+
+def test_effects_of_a_factorial_are_those_it_was_made_of() -> None:
+    made = {"A": 0.3, "B": -0.2, "C": 0.0, "AB": 0.1, "AC": 0.0, "BC": 0.05, "ABC": -0.04}
+    y = {}
+    for levels in np.ndindex(2, 2, 2):
+        x = dict(zip("ABC", 2 * np.array(levels) - 1))
+        y[levels] = np.full(2, 1 + sum(v / 2 * np.prod([x[f] for f in name]) for name, v in made.items()))
+    found = effects(y, "ABC")
+    assert list(found) == ["A", "B", "C", "AB", "AC", "BC", "ABC"]
+    for name, v in made.items():
+        np.testing.assert_allclose(found[name], v, atol=1e-12)
+    del y[0, 0, 0]
+    with pytest.raises(ValueError, match="all 8 cells"):
+        effects(y, "ABC")
+
+
+def test_differences_are_on_common_seeds() -> None:
+    np.testing.assert_allclose(answers.differences({0: 1.0, 1: 2.0, 3: 9.0}, {1: 1.5, 0: 0.0}), [1.0, 0.5])
+    with pytest.raises(StoreError, match="x and y share 1 seeds"):
+        answers.differences({0: 1.0}, {0: 0.0, 1: 1.0}, "x and y")
