@@ -19,7 +19,7 @@ from affectcore.errors import ConfigError
 from affectcore.evaluation.statistics import PairedComparison, t_interval
 from affectcore.figures.style import DASHES, GREY, MARKERS, PALETTE, WIDTH
 from affectcore.studies.affect_diff import paper
-from affectcore.studies.affect_diff.answers import Share
+from affectcore.studies.answers import Share, number
 
 BLUE, ORANGE = PALETTE[:2]
 AT = ((0.5, 0.86), (0.14, 0.16), (0.86, 0.16))  # of three nodes
@@ -236,6 +236,24 @@ def perturbation_map(
     ax.set_xticks(range(len(conditions)), conditions, rotation=60, ha="right", rotation_mode="anchor", fontsize=9)
     ax.set_yticks(range(len(rows)), rows, fontsize=9)
     fig.colorbar(image, ax=ax, location="top", shrink=0.7, aspect=30, label=label)
+    return fig
+
+
+def cells_plot(panels: Mapping[str, ArrayLike], rows: Sequence[str], columns: Sequence[str]) -> Figure:
+    """Return one matrix of numbers a panel, one above the other, shaded from 0 to 1; what is below 0 stays white."""
+    fig, axes = plt.subplots(len(panels), 1, figsize=(WIDTH, 0.7 + 1.5 * len(panels)), sharex=True, squeeze=False)
+    for ax, (title, given) in zip(axes.flat, panels.items()):
+        table = np.asarray(given, float)
+        if table.shape != (len(rows), len(columns)):
+            raise ConfigError(f"cells_plot: {title!r} has shape {table.shape}, not {(len(rows), len(columns))}")
+        ax.imshow(table, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        for i, j in np.ndindex(table.shape):
+            dark = table[i, j] > 0.65
+            ax.text(j, i, number(table[i, j], 2), ha="center", va="center", fontsize=9, color="w" if dark else "k")
+        ax.set_title(title, fontsize=10.5)
+        ax.set_yticks(range(len(rows)), rows)
+        ax.set_xticks(range(len(columns)), columns)
+        ax.grid(visible=False)
     return fig
 
 

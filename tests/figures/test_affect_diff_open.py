@@ -101,6 +101,15 @@ def test_perturbations_are_framed_where_the_interval_leaves_zero_out():
     assert frame.get_x() == pytest.approx(-0.46)
 
 
+def test_cells_are_written_where_they_belong():
+    fig = figures.cells_plot({"a": [[0.9, -0.25]], "b": [[0.004, np.nan]]}, ["text"], ["all", "happy"])
+    written = [[t.get_text() for t in ax.texts] for ax in fig.axes]
+    assert written == [[".90", "−.25"], ["0", "not defined"]]
+    assert [ax.get_title() for ax in fig.axes] == ["a", "b"]
+    with pytest.raises(ConfigError, match="'a' has shape"):
+        figures.cells_plot({"a": [[1.0]]}, ["text"], ["all", "happy"])
+
+
 def test_shares_leave_out_what_a_log_axis_cannot_show():
     ax = figures.shares_plot(["a", "b"], {"one": [0.5, 0.0], "two": [0.1, 0.2]})
     np.testing.assert_allclose(ax.lines[0].get_xdata(), [0.5, np.nan])
