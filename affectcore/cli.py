@@ -209,19 +209,29 @@ def run(
     jobs: Annotated[int, typer.Option(min=1, help="processes on this machine")] = 1,
     cluster: Annotated[str | None, typer.Option(help="address of a Dask scheduler")] = None,
     store: Annotated[Path | None, typer.Option(help="folder of the runs (default: the user's cache)")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="run on a set of your own instead: LABEL=PATH, such as mosei=folder")
+    ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="print runs x seconds and stop")] = False,
     force: Annotated[bool, typer.Option("--force", help="run although the plan is over the budget")] = False,
 ) -> None:
     """Run what is missing of a study. Killed at any moment, the same command goes on."""
+    from affectcore.errors import ConfigError
     from affectcore.studies import runner
+    from affectcore.studies.own_data import on_own_data
     from affectcore.studies.store import Store
 
-    place = Store(store)
+    place, chosen = Store(store), runner.find_study(study)
+    if data is not None:
+        label, equals, path = data.partition("=")
+        if not equals:
+            raise ConfigError(f"--data {data!r} must read LABEL=PATH, such as mosei=folder")
+        chosen = on_own_data(chosen, label, path)
     if plan:
-        typer.echo(runner.plan(study, profile, seeds, store=place))
+        typer.echo(runner.plan(chosen, profile, seeds, store=place))
         return
     report = runner.run_study(
-        study, profile, seeds, device=device, jobs=jobs, cluster=cluster, store=place, force=force
+        chosen, profile, seeds, device=device, jobs=jobs, cluster=cluster, store=place, force=force
     )  # fmt: skip
     typer.echo(report)
     raise typer.Exit(report.exit_code)

@@ -249,7 +249,9 @@ def cells_plot(panels: Mapping[str, ArrayLike], rows: Sequence[str], columns: Se
         ax.imshow(table, cmap="Blues", vmin=0, vmax=1, aspect="auto")
         for i, j in np.ndindex(table.shape):
             dark = table[i, j] > 0.65
-            ax.text(j, i, number(table[i, j], 2), ha="center", va="center", fontsize=9, color="w" if dark else "k")
+            ax.text(
+                j, i, number(float(table[i, j]), 2), ha="center", va="center", fontsize=9, color="w" if dark else "k"
+            )
         ax.set_title(title, fontsize=10.5)
         ax.set_yticks(range(len(rows)), rows)
         ax.set_xticks(range(len(columns)), columns)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # torch and pandas are imported when something is read, not b
     from affectcore.data.readers.problems import Problem
     from affectcore.data.schema import AffectData
 
-_NOT_SETS = "a .csd file holds one modality: call affectcore.data.readers.csd.load with words, labels and sequences"
+_NOT_SETS = "a .csd file holds one modality: load its folder, or call affectcore.data.readers.csd.load"
 
 
 def _call(reader: "Callable[..., AffectData]", what: str, *args: Any, **options: Any) -> "AffectData":
@@ -27,8 +27,9 @@ def _call(reader: "Callable[..., AffectData]", what: str, *args: Any, **options:
 def load(name_or_path: str | Path, **options: Any) -> "AffectData":
     """Return a data set by its name in the catalog, or by the path of a file or folder.
 
-    A path is a folder with an `affectcore.toml` (own format), that file itself, or an MMSA-format pickle. Options are
-    those of the set's reader (`affectcore.data.catalog.entry(name).options`, `mmsa.load`, `own.load`).
+    A path is a folder with an `affectcore.toml` (own format), that file itself, a folder of .csd files, or an
+    MMSA-format pickle. Options are those of the set's reader (`affectcore.data.catalog.entry(name).options`,
+    `mmsa.load`, `own.load`, `csd.load`).
     Raises ConfigError for unknown names and options, DataError for what is absent or broken.
     """
     from affectcore.data import catalog
@@ -50,6 +51,10 @@ def load(name_or_path: str | Path, **options: Any) -> "AffectData":
         raise ConfigError(f"data {name!r} is neither a file, nor a folder, nor a known set: the sets are {names}")
     if path.suffix == ".csd":
         raise ConfigError(f"{path}: {_NOT_SETS}")
+    if path.is_dir() and not (path / "affectcore.toml").is_file() and any(path.glob("*.csd")):
+        from affectcore.data.readers import csd
+
+        return csd.folder(path, **options)
     if path.is_dir() or path.suffix == ".toml":
         from affectcore.data.readers import own
 

@@ -11,8 +11,8 @@ from affectcore.errors import DataError
 def check(path: Path) -> list[Problem]:
     """Return all problems of a file or folder; empty when it is well.
 
-    A folder is one in the own format, a set of the catalog, or a folder of such sets; a file is a .csd, an
-    `affectcore.toml`, or an MMSA-format pickle. Known files are also compared with the SHA-256 of the catalog.
+    A folder is one in the own format, one of .csd files, a set of the catalog, or a folder of such sets; a file is a
+    .csd, an `affectcore.toml`, or an MMSA-format pickle. Known files are also compared with the SHA-256 of the catalog.
     """
     if not path.exists():
         return [Problem(str(path), "the file", "is missing")]
@@ -69,6 +69,10 @@ def _folder(path: Path) -> list[Problem]:
         from affectcore.data.readers import own
 
         return own.problems(path)
+    if sequences := sorted(path.glob("*.csd")):
+        from affectcore.data.readers import csd
+
+        return [p for f in sequences for p in csd.problems(f)]
     sets = {Path(f).parts[0] for e in catalog.CATALOG.values() for f in e.files}
     inside = [path] if path.name in sets else [p for p in sorted(path.iterdir()) if p.is_dir() and p.name in sets]
     if not inside:

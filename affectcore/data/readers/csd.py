@@ -132,7 +132,7 @@ def load(
     sequences: Mapping[str, str | Path],
     *,
     target: Literal[
-        "sentiment", "sentiment_nonnegative", "sentiment_positive", "sentiment_class7", "emotions"
+        "sentiment", "sentiment_nonnegative", "sentiment_positive", "sentiment_class7", "emotions", "emotion"
     ] = "sentiment",
     splits: Mapping[str, Items[str]] | None = None,
     weights: Weights = "overlap",
@@ -143,7 +143,8 @@ def load(
     """Return segments as word sequences: text from `words`, each of `sequences` (modality -> file) averaged per word.
 
     labels: (K, 1) sentiment or (K, 7) sentiment and six emotions per segment; "emotions" is multi-label presence
-    (intensity > 0). A word belongs to the segment that holds its middle. splits: name -> videos (default: grouped fold
+    (intensity > 0), "emotion" the strongest one alone, the first of equals, without the segments that have none. A word
+    belongs to the segment that holds its middle. splits: name -> videos (default: grouped fold
     0 of 5). Segments longer than max_words are cut; segments without words and videos that a file lacks are left out;
     a word with no overlapping row of a modality is not observed there. All of it is counted in the notes.
     nonfinite: "skip" leaves NaN and infinite values out of the means. Raises DataError, ConfigError.
@@ -199,10 +200,19 @@ def load(
         for row, (values, there) in enumerate(zip(rows[m], seen[m])):
             features[m][row, : len(values)], observed[m][row, : len(values)] = values, there
         notes.append(f"{int(sum((~s).sum() for s in seen[m]))} words without {m}: not observed")
+    if target in ("emotions", "emotion") and y.shape[1] != 7:
+        raise DataError(f"{labels}: target={target!r} needs 7 label columns, found {y.shape[1]}")
     if target == "emotions":
-        if y.shape[1] != 7:
-            raise DataError(f"{labels}: target='emotions' needs 7 label columns, found {y.shape[1]}")
         task, goal = Task("multi_label", EMOTIONS), (y[:, 1:] > 0).astype(np.float32)
+    elif target == "emotion":
+        task, goal = Task("single_label", EMOTIONS), y[:, 1:].argmax(1)
+        felt = y[:, 1:].max(1) > 0
+        if not felt.any():
+            raise DataError(f"{labels}: data/features must hold at least one emotion above 0 for target='emotion'")
+        tied = int(((y[felt, 1:] == y[felt, 1:].max(1, keepdims=True)).sum(1) > 1).sum())
+        notes += [f"{int((~felt).sum())} segments without emotion left out", f"{tied} ties go to the first emotion"]
+        goal, group, length = goal[felt], group[felt], length[felt]
+        features, observed = ({m: x[felt] for m, x in d.items()} for d in (features, observed))
     else:
         task, goal = sentiment_target(name, target, y[:, 0])
     if splits is None:
@@ -218,3 +228,33 @@ def load(
         name, task, features, goal, parts, lengths=dict.fromkeys(features, length), observed=observed, group=group,
         notes=[n for n in notes if not n.startswith("0 ")],
     )  # fmt: skip
+
+
+NAMES = {"text": ("wordvectors", "words", "text"), "labels": ("labels",), "audio": ("covarep", "opensmile", "audio"),
+         "vision": ("facet", "openface", "vision", "video")}  # what a file's name says it holds  # fmt: skip
+
+
+def folder(path: str | Path, **options: Any) -> AffectData:
+    """Return `load` of the .csd files in a folder, told apart by their names, as the CMU-MultimodalSDK names them
+    (..._TimestampedWordVectors.csd, ..._COVAREP.csd, ..._VisualFacet42.csd, ..._Labels.csd) or plainly (words.csd,
+    labels.csd, audio.csd, vision.csd). Needs words, labels and at least one more; options are those of `load`.
+
+    Raises DataError if a file's name says nothing, two say the same, or one that is needed is absent.
+    """
+    found: dict[str, Path] = {}
+    for file in sorted(Path(path).glob("*.csd")):
+        what = [k for k, words in NAMES.items() if any(w in file.stem.lower() for w in words)]
+        if len(what) != 1:
+            known = ", ".join(w for words in NAMES.values() for w in words)
+            raise DataError(
+                f"{file}: a .csd file's name must hold one of {known}; it says {' and '.join(what) or 'none'}"
+            )
+        if what[0] in found:
+            raise DataError(f"{file}: {found[what[0]].name} is {what[0]} as well; a folder holds one file of each kind")
+        found[what[0]] = file
+    missing = [k for k in ("text", "labels") if k not in found]
+    if missing or len(found) < 3:
+        absent = " and ".join(missing) or "any modality beside text"
+        raise DataError(f"{path}: a folder of .csd files needs words, labels and one more, {absent} is missing")
+    rest: dict[str, str | Path] = {m: found[m] for m in ("audio", "vision") if m in found}
+    return load(found["text"], found["labels"], rest, **{"name": Path(path).name} | options)

@@ -12,6 +12,7 @@ for bit; `full` couples both, as published. Losses and augmentation are equal fo
 from typing import Any, Literal
 
 from affectcore.data.worlds.imbalance import PUBLISHED
+from affectcore.studies.own_data import Elsewhere
 from affectcore.studies.spec import Arm, Condition, DataSpec, Options, Profile, Study, Transform
 
 EXECUTE = "affectcore.studies.affect_diff.diagnose:train_and_diagnose"
@@ -299,3 +300,6 @@ STUDY = Study(
     deciding_data=ON_LABELS,
     drawn=("mosei_emotions",),
 )  # fmt: skip
+
+# segments of the whole CMU-MOSEI, which are not here: word-aligned .csd files or tensors with one emotion each
+ELSEWHERE = {"mosei": Elsewhere("imbalance_headline", {"target": "emotion", "nonfinite": "skip"}, STANDARD)}

@@ -189,3 +189,59 @@ def test_files_without_a_common_video_are_refused(files: dict[str, Path], tmp_pa
     other = write(tmp_path / "other.csd", {"x": (np.array([[0.0, 1.0]]), np.ones((1, 2)))})
     with pytest.raises(DataError, match="must share at least one video"):
         csd.load(other, files["labels"], {})
+
+
+def test_the_strongest_emotion_alone(files: dict[str, Path], tmp_path: Path) -> None:
+    marks = csd.read(files["labels"])
+    r = np.random.default_rng(1)
+    graded = {}
+    for v, s in marks.items():
+        y = np.c_[s.features[:, :1], r.integers(0, 4, (4, 6)) / 3]
+        y[0, 1:] = 0  # no emotion
+        y[1, 1:] = (0, 2 / 3, 2 / 3, 0, 0, 0)  # two equals
+        graded[v] = s.intervals, y
+    files["labels"] = write(tmp_path / "graded.csd", graded)
+    data = csd.load(files["words"], files["labels"], {"audio": files["audio"]}, target="emotion")
+    assert (data.task.kind, len(data.task.names), len(data)) == ("single_label", 6, 15)
+    expected = [
+        int(y[i, 1:].argmax()) for v in sorted(graded) if v != "v9" for i, y in [(i, graded[v][1]) for i in (1, 2, 3)]
+    ]
+    np.testing.assert_array_equal(data._all.target, expected)
+    assert data._all.target[0] == 1
+    assert "5 segments without emotion left out" in data.notes
+    tied = sum(
+        int((graded[v][1][i, 1:] == graded[v][1][i, 1:].max()).sum() > 1)
+        for v in graded
+        if v != "v9"
+        for i in (1, 2, 3)
+    )
+    assert f"{tied} ties go to the first emotion" in data.notes
+    none = {v: (t, np.zeros_like(y)) for v, (t, y) in graded.items()}
+    with pytest.raises(DataError, match="at least one emotion"):
+        csd.load(files["words"], write(tmp_path / "n.csd", none), {"audio": files["audio"]}, target="emotion")
+
+
+def test_a_folder_is_read_by_the_names_of_its_files(files: dict[str, Path], tmp_path: Path) -> None:
+    there = tmp_path / "sdk"
+    there.mkdir()
+    with pytest.raises(DataError, match="own format"):
+        load(there)
+    for key, name in (("words", "CMU_MOSEI_TimestampedWordVectors"), ("labels", "CMU_MOSEI_Labels")):
+        files[key].rename(there / f"{name}.csd")
+    with pytest.raises(DataError, match="any modality beside text is missing"):
+        load(there)
+    audio = files["audio"].rename(there / "CMU_MOSEI_COVAREP.csd")
+    assert load(there, target="emotions").dims == {"text": 6, "audio": 3}
+    assert check(there) == []
+    write(there / "audio.csd", {})
+    assert len(check(there)) == 1
+    with pytest.raises(DataError, match=r"CMU_MOSEI_COVAREP.csd is audio as well"):
+        load(there)
+    (there / "audio.csd").rename(there / "smell.csd")
+    with pytest.raises(DataError, match="it says none"):
+        load(there)
+    (there / "smell.csd").unlink()
+    audio.rename(tmp_path / "elsewhere")
+    (there / "CMU_MOSEI_Labels.csd").unlink()
+    with pytest.raises(DataError, match="labels is missing"):
+        load(there)
