@@ -46,10 +46,10 @@ def test_the_area_needs_all_rates() -> None:
 
 
 def test_a_counterfactual_is_subtracted_with_its_weight() -> None:
-    factual, other = np.array([[0.0, -9.0, -0.5], [-0.1, -9.0, -3.0]]), np.array([[0.0, -9.0, -2.0], [0.0, -9.0, 0.0]])
+    factual, other = np.array([[0.0, -9.0, -0.5], [-0.1, -9.0, -3.0]]), np.array([[0.0, 0.0, -2.0], [0.0, 0.0, 0.0]])
     found = diagnose.swept(np.array([2, 0]), factual, other)["acc2"]
     assert found[0] == 0.5  # tau 0: the factual scores alone
-    assert found[10] == 1.0  # tau 1: 0 - 0 < -0.5 + 2, the second sample stays
+    assert found[10] == 1.0  # tau 1: 0 < -0.5 + 2, and the second sample stays
     assert len(found) == len(diagnose.TAUS)
 
 

@@ -120,10 +120,8 @@ def counted(corpora: Mapping[str, tuple[list[list[str]], NDArray[np.floating], N
                 for most in MOST:
                     words = made[source, rule][:most]
                     hit = np.isin(flat, words)
-                    rows_of.append({
-                        "most": most, "types": np.isin(kinds, words).mean(), "tokens": hit[of_lexicon].mean(),
-                        "all": hit.mean(),
-                    })  # fmt: skip
+                    shares = {"types": np.isin(kinds, words), "tokens": hit[of_lexicon], "all": hit}
+                    rows_of.append({"most": most} | {k: x.mean() if len(x) else np.nan for k, x in shares.items()})
                 out["covered"].setdefault(f"{source} to {target}", {})[rule] = rows_of
     return out
 

@@ -49,6 +49,7 @@ __all__ = ["modules", "train_and_look"]
 LOOKS = ("tau", "tau_all", "causal", "parts", "bounds", "modes", "order", "means", "grid", "sensors")
 TAUS = tuple(round(0.1 * i, 1) for i in range(31))
 ITEMS = 2000  # test items of the looks that illustrate: tau_all on incomplete samples, modes, means, grid, sensors
+TAU_RATES = (0.5, 0.9, 1.0)  # of incomplete samples whose tau is swept
 MODE_RATES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 MODES = ("rmfm", "rmfm_same", "rmm", "tmfm", "stmfm")
 SUBSETS = ("text", "audio", "vision", "text+audio", "text+vision", "audio+vision", "text+audio+vision")
@@ -223,7 +224,7 @@ def tau(f: Fitted, more: bool) -> dict[str, Any]:
     for part, split in parts(f).items():
         for c in f.spec.conditions:
             complete = c.protocol is None
-            if not complete and (not more or c.protocol != "missing/rmfm"):
+            if not complete and (not more or c.protocol != "missing/rmfm" or c.rate not in TAU_RATES):
                 continue
             batch = masked(c, f.spec.seed)(batch_of(f, part, None if complete else ITEMS))
             y = batch.target.numpy()
