@@ -291,6 +291,36 @@ def lexical_shift(
     return data.with_splits(splits, f"{data.name}_lexical")
 
 
+def lexical_split(
+    data: AffectData,
+    *,
+    ood: int = 400,
+    iid: int = 400,
+    valid: int = 229,
+    until: float = 0.2,
+    moves: int = 200_000,
+    seed: int = 0,
+) -> AffectData:
+    """Return the data split at random into train, valid and "test_iid", and by `anneal` into "test", of other words.
+
+    All rows with a split take part; words are the data's extra "token_ids". Annealing starts from a random part of
+    `ood` rows and keeps its class counts; the rest is cut at random, so "test_iid" (`iid` rows) has the words of train.
+    Groups are not kept together, in neither test: the same speaker may be on both sides. until, moves: see `anneal`.
+    """
+    pool = np.sort(np.concatenate([_rows(data, name) for name in data.splits]))
+    if min(ood, iid, valid) < 1 or ood + iid + valid >= len(pool):
+        raise ConfigError(f"{data.name}: ood {ood}, iid {iid} and valid {valid} leave no training rows of {len(pool)}")
+    words = tokens_of(data)
+    start = np.argsort(streams.uniform(streams.key(seed, "lexical split"), pool)) < ood
+    classes = _classes(data)[pool]
+    found = anneal([words[i] for i in pool], classes, start, until=until, moves=moves, seed=seed)
+    rest = pool[~found.test]
+    rest = rest[np.argsort(streams.uniform(streams.key(seed, "lexical split", "rest"), rest))]
+    parts = {"test_iid": rest[:iid], "valid": rest[iid : iid + valid], "train": rest[iid + valid :]}
+    splits = {**{k: np.sort(v) for k, v in reversed(parts.items())}, "test": np.sort(pool[found.test])}
+    return data.with_splits(splits, f"{data.name}_lexical")
+
+
 # Label shift
 
 

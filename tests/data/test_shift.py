@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -211,6 +212,38 @@ def test_lexical_shift_of_a_data_set() -> None:
     assert rows(other, "test") != rows(shifted, "test")
     with pytest.raises(ConfigError, match="toy: extra 'words' is unknown, it has token_ids"):
         s.tokens_of(data, "words")
+
+
+def test_a_lexical_split_shifts_one_test_part_and_leaves_the_other() -> None:
+    data, _ = world()
+    made = s.lexical_split(data, ood=100, iid=80, valid=40, until=0.3, moves=4000)
+    assert made.name == "toy_lexical"
+    n = sum(len(rows(data, name)) for name in data.splits)
+    assert made.splits == {"train": n - 220, "valid": 40, "test_iid": 80, "test": 100}
+    assert sorted(i for name in made.splits for i in rows(made, name)) == sorted(
+        i for name in data.splits for i in rows(data, name)
+    )
+    read, target = s.tokens_of(data), data._all.target.numpy()
+
+    def apart(name: str) -> float:
+        pool = rows(made, "train") + rows(made, name)
+        inside = np.isin(pool, rows(made, name))
+        return brute_word_shift([read[i] for i in pool], target[pool] > 0, inside, 5)
+
+    assert apart("test") > apart("test_iid") + 0.1
+    assert rows(s.lexical_split(data, ood=100, iid=80, valid=40, moves=100), "test_iid") != rows(made, "test_iid")
+    with pytest.raises(ConfigError, match="leave no training rows"):
+        s.lexical_split(data, ood=200, iid=150, valid=50)
+
+
+def test_a_reader_splits_by_words_when_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from affectcore.data import readers, stand_in
+
+    stand_in.write(tmp_path)
+    monkeypatch.setenv("AFFECTCORE_DATA", str(tmp_path))
+    plain = readers.load("cmu_mosi_utt")
+    made = readers.load("cmu_mosi_utt", lexical={"ood": 6, "iid": 6, "valid": 6, "moves": 10})
+    assert made.splits == {"train": len(plain) - 18, "valid": 6, "test_iid": 6, "test": 6}
 
 
 @pytest.mark.skipif(not os.environ.get("AFFECTCORE_DATA"), reason="real data not present")

@@ -29,11 +29,17 @@ def load(name_or_path: str | Path, **options: Any) -> "AffectData":
 
     A path is a folder with an `affectcore.toml` (own format), that file itself, a folder of .csd files, or an
     MMSA-format pickle. Options are those of the set's reader (`affectcore.data.catalog.entry(name).options`,
-    `mmsa.load`, `own.load`, `csd.load`).
+    `mmsa.load`, `own.load`, `csd.load`), and `lexical`: options of `shift.lexical_split`, which then splits the set by
+    its words.
     Raises ConfigError for unknown names and options, DataError for what is absent or broken.
     """
     from affectcore.data import catalog
 
+    lexical = options.pop("lexical", None)
+    if lexical is not None:
+        from affectcore.data.shift import lexical_split
+
+        return lexical_split(load(name_or_path, **options), **dict(lexical))
     name = str(name_or_path)
     if name in catalog.CATALOG:
         from affectcore.data.readers import bundles
