@@ -35,7 +35,8 @@ class Settings:
     regime C, > 0; eta: largest shift of E[Y | e] in regime D, >= 0; sharing: loading of c on a part that all modalities
     share, in [0, 1) (its square is their correlation); mixing: "nonlinear" or "linear"; masked: modality without causal
     factor, or None; causal, spurious, nuisance: factors per modality, >= 1; dim: features per modality, at least their
-    sum; video: mean samples per video, >= 1.
+    sum; video: mean samples per video, >= 1; redraws: K >= 0 counterfactuals of every sample among the data's extras;
+    redrawn: what they draw anew, "spurious", or "nuisance" (negative control: what should stay does, so does s).
     """
 
     regime: str = "B"
@@ -52,6 +53,8 @@ class Settings:
     nuisance: int = 4
     dim: int = 16
     video: float = 7.0
+    redraws: int = 1
+    redrawn: str = "spurious"
 
     def __post_init__(self) -> None:
         require(self.regime in tuple("ABCD"), "regime", self.regime, "one of A, B, C, D")
@@ -69,6 +72,8 @@ class Settings:
         total = self.causal + self.spurious + self.nuisance
         require(self.dim >= total, "dim", self.dim, f"at least the number of factors, {total}")
         require(self.video >= 1, "video", self.video, "a mean number of samples, at least 1")
+        require(self.redrawn in ("spurious", "nuisance"), "redrawn", self.redrawn, "spurious or nuisance")
+        require(self.redraws >= 0, "redraws", self.redraws, "a number of counterfactuals, at least 0")
 
 
 DIFFICULTIES = {
@@ -201,9 +206,16 @@ class Truth:
     ) -> dict[str, Any]:
         """Return the values (B, 1, dim) by modality of the same samples: c and n kept, s drawn anew, untied from Y.
 
-        draw: number of the redraw, any whole number; rows: (B,) rows of the data set that `known` belongs to.
+        draw: number of the redraw, any whole number; rows: (B,) rows of the data set that `known` belongs to. With the
+        setting redrawn = "nuisance", c and s are kept and n is drawn anew.
         """
         s = self.settings
+        if s.redrawn == "nuisance":
+            n = normal(key(self.seed, "world", NAME, "redraw nuisance", draw), rows, 3, s.nuisance)
+            return {
+                m: self.render(m, known["causal"][:, i], known["spurious"][:, i], n[:, i])
+                for i, m in enumerate(MODALITIES)
+            }
         nu = normal(key(self.seed, "world", NAME, "redraw", draw), rows, 3, s.spurious)
         if s.regime == "A":  # as if recorded in another training environment
             n_train = len(s.train_betas)
@@ -288,7 +300,8 @@ def build(seed: int, settings: Settings, sizes: Sizes) -> World:
     all_ = {k: np.concatenate(v) for k, v in made.items()}
     factors = {k: all_[k] for k in ("causal", "spurious", "nuisance", "environment")}
     rows = np.arange(len(all_["y"]))
-    pairs = truth.counterfactual(rows, factors)
+    drawn = [truth.counterfactual(rows, factors, k) for k in range(s.redraws)]
+    extras = {f"counterfactual/{m}": _together([d[m] for d in drawn]) for m in MODALITIES if drawn}
     data = AffectData(
         f"world/{NAME}",
         Task("regression", ("sentiment",), -8.0, 8.0),
@@ -300,6 +313,11 @@ def build(seed: int, settings: Settings, sizes: Sizes) -> World:
         parts | {"test_ood": parts[f"test_e{n_test - 1}"]},
         group=all_["group"],
         environment=all_["environment"],
-        extras={f"counterfactual/{m}": x for m, x in pairs.items()},
+        extras=extras,
     )
     return World(NAME, seed, s, data, truth, factors, "oracle", partners(seed, NAME, parts))
+
+
+def _together(draws: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Return one redraw (N, 1, D) as it is, several as (N, K, 1, D)."""
+    return draws[0] if len(draws) == 1 else np.stack(draws, 1)

@@ -47,6 +47,34 @@ def test_conditional_means_equal_least_squares_on_the_true_factors(draw, regime,
         assert loss(w.oracle(batch), batch) == pytest.approx(w.truth.bayes_error, rel=0.1)
 
 
+def test_redraws_are_the_numbered_counterfactuals(draw):
+    several = draw("environments", 0, replace(HEADLINE, redraws=3), SMALL).data.split("train")
+    one = draw("environments", 0, HEADLINE, SMALL).data.split("train")
+    w = draw("environments", 0, HEADLINE, SMALL)
+    for m in MODALITIES:
+        x = several.extras[f"counterfactual/{m}"].numpy()
+        assert x.shape == (len(several), 3, 1, 16)
+        for k in range(3):
+            pairs = w.truth.counterfactual(several.index.numpy(), w.known(several), draw=k)
+            assert np.allclose(x[:, k], pairs[m])
+        assert np.allclose(x[:, 0], one.extras[f"counterfactual/{m}"].numpy())
+    assert not draw("environments", 0, replace(HEADLINE, redraws=0), SMALL).data.split("train").extras
+
+
+def test_redrawn_nuisance_keeps_what_the_label_hangs_on(draw):
+    w = draw("environments", 0, replace(HEADLINE, redrawn="nuisance"), SMALL)
+    train = w.data.split("train")
+    known = w.known(train)
+    for i, m in enumerate(MODALITIES):
+        x = train.extras[f"counterfactual/{m}"].numpy()[:, 0] * w.truth.scale[m] + w.truth.centre[m]
+        z = np.where((u := x @ w.truth.second[m]) > 0, u, u / 0.3) @ w.truth.first[m] / 2
+        assert np.allclose(z[:, :2], known["causal"][:, i], atol=1e-3)
+        assert np.allclose(z[:, 2:4], known["spurious"][:, i], atol=1e-3)
+        assert abs(np.corrcoef(z[:, 4], known["nuisance"][:, i, 0])[0, 1]) < 0.08
+    with pytest.raises(ConfigError, match="redrawn"):
+        replace(HEADLINE, redrawn="causal")
+
+
 @pytest.mark.parametrize("regime", "ABCD")
 def test_law_of_the_spurious_factor(draw, regime):
     w = draw("environments", 0, replace(HEADLINE, regime=regime), SMALL)
