@@ -474,7 +474,9 @@ class CmIR(AffectModel):
         x = self.disturbed(x, noise)  # (M, B, d)
         inv, spu = self.encode(torch.cat([x.unsqueeze(0), self.environments(x, batch, noise)]), drop)
         y = as_prediction(self.shape.task, self.predict(inv if config.perturbed_prediction else inv[:1], drop))
-        return CmIROutput(y[0], x, inv, spu, y if config.perturbed_prediction else None, statistics)
+        read = inv[0].transpose(0, 1).flatten(1)  # (B, M d), what the predictor reads
+        perturbed = y if config.perturbed_prediction else None
+        return CmIROutput(y[0], x, inv, spu, perturbed, statistics, representation=read)
 
     # --- losses
 
