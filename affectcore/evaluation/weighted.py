@@ -12,7 +12,7 @@ from affectcore.evaluation.inputs import Floats, class_scores, finite, matrix_pa
 
 __all__ = [
     "weighted_accuracy", "weighted_auroc", "weighted_auroc_macro", "weighted_balanced_accuracy", "weighted_mae",
-    "weighted_pearson",
+    "weighted_pearson", "weighted_sign_accuracy",
 ]  # fmt: skip
 
 
@@ -42,6 +42,17 @@ def weighted_pearson(weights: ArrayLike, target: ArrayLike, prediction: ArrayLik
     flat = (vy <= 1e-12 * np.square(y).max(initial=0)) | (vp <= 1e-12 * np.square(p).max(initial=0))
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(flat, np.nan, (w @ (y * p) - my * mp) / np.sqrt(vy * vp))
+
+
+def weighted_sign_accuracy(weights: ArrayLike, target: ArrayLike, prediction: ArrayLike) -> Floats:
+    """Return the accuracy of the sign over targets other than 0 of every draw, NaN where a draw holds none.
+
+    As the metric acc2_non_zero: a prediction of 0 counts as negative.
+    """
+    y, p = real_pair(target, prediction)
+    w = _weights(weights, len(y)) * (y != 0)
+    n = w.sum(1)
+    return np.where(n > 0, w @ ((p > 0) == (y > 0)).astype(np.float64) / np.maximum(n, 1e-300), np.nan)
 
 
 def weighted_accuracy(weights: ArrayLike, target: ArrayLike, scores: ArrayLike) -> Floats:

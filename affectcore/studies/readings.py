@@ -118,9 +118,15 @@ def on_world(
     return Evidence(claim.id, Scope("world", world), claim.least, parts, claim.about)
 
 
-def on_corpus(claim: Claim, results: Results, better: str, worse: str, data: str) -> Evidence:
-    """Return evidence on a corpus, out of fold: the metric of its exported draws, over seeds and items together."""
-    effect = resampled(results).compare((better, data), (worse, data))
+def on_corpus(
+    claim: Claim, results: Results, better: str, worse: str, data: str, condition: str = "clean",
+    metric: str | None = None,
+) -> Evidence:  # fmt: skip
+    """Return evidence on a corpus, out of fold: a metric of its exported draws, over seeds and items together.
+
+    metric: the task's first by default.
+    """
+    effect = resampled(results).compare((better, data), (worse, data), condition, metric)
     part = Part("headline", effect, n_items=effect.n_items)
     return Evidence(claim.id, Scope("corpus", data), claim.least, (part,), claim.about)
 

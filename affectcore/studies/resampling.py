@@ -5,6 +5,7 @@ committed results. Instead this module commits what such an interval needs and n
 the same draws of seeds and groups. The difference of two arms' draws is the bootstrap distribution of their difference.
 
 Data labels may carry a fold ("mosei_sentiment/3"): the folds of a label are pooled, predictions being out of fold.
+A corpus with further test parts ("test_iid" beside "test") has draws for each, under "label:test_iid".
 Seeds and groups are crossed; where every seed has a world of its own, groups are drawn within each.
 """
 
@@ -26,6 +27,7 @@ from affectcore.evaluation.weighted import (
     weighted_balanced_accuracy,
     weighted_mae,
     weighted_pearson,
+    weighted_sign_accuracy,
 )
 from affectcore.streams import rng
 from affectcore.studies import results as committed
@@ -49,7 +51,11 @@ class Metric:
 
 
 METRICS: dict[str, tuple[Metric, ...]] = {
-    "regression": (Metric("mae", weighted_mae, False), Metric("pearson", weighted_pearson, True)),
+    "regression": (
+        Metric("mae", weighted_mae, False),
+        Metric("pearson", weighted_pearson, True),
+        Metric("acc2_non_zero", weighted_sign_accuracy, True),
+    ),
     "single_label": (
         Metric("balanced_accuracy", weighted_balanced_accuracy, True),
         Metric("accuracy", weighted_accuracy, True),
@@ -154,15 +160,25 @@ def compute(study: Study, profile: str, store: Store | None = None, draws: int =
             by_label.setdefault(pooled(s.data.name), {}).setdefault(s.seed, []).append(s)
     rows: dict[Key, Draws] = {}
     for label, by_seed in by_label.items():
-        scored = [_scored(label, seed, _whole(runs), store) for seed, runs in sorted(by_seed.items())]
         first = next(iter(by_seed.values()))[0]
-        same = all(np.array_equal(scored[0].target, x.target) for x in scored)
-        if first.data.source == "reader" and not same:
-            raise StoreError(f"draws: the seeds on {label} were not scored on the same items")
-        # keyed by data set and task, not by label: "mosei_sentiment" and "mosei_sentiment_text" are drawn together
-        name = f"{first.data.dataset}/{_kind(scored[0])}"
-        rows |= {(arm, label, c, m): d for (arm, c, m), d in _draws(name, scored, draws).items()}
+        for split in _tests(first, store):
+            scored = [_scored(label, seed, _whole(runs), store, split) for seed, runs in sorted(by_seed.items())]
+            same = all(np.array_equal(scored[0].target, x.target) for x in scored)
+            if first.data.source == "reader" and not same:
+                raise StoreError(f"draws: the seeds on {label} were not scored on the same items")
+            # keyed by data set and task, not by label: "mosei_sentiment" and "mosei_sentiment_text" are drawn together
+            further = "" if split == "test" else split
+            name = "/".join(filter(None, (first.data.dataset, _kind(scored[0]), further)))
+            where = ":".join(filter(None, (label, further)))
+            rows |= {(arm, where, c, m): d for (arm, c, m), d in _draws(name, scored, draws).items()}
     return Resampled(rows, profile)
+
+
+def _tests(spec: RunSpec, store: Store) -> list[str]:
+    """Return the test parts that are drawn: on a corpus all whose names begin so, on a world "test" alone."""
+    if spec.data.source == "world":
+        return ["test"]
+    return sorted(s for s in store.predictions(spec.hash()).target if s.startswith("test"))
 
 
 def _whole(runs: list[RunSpec]) -> list[RunSpec]:
@@ -174,22 +190,22 @@ def _whole(runs: list[RunSpec]) -> list[RunSpec]:
     return [s for s in runs if of_arm[s.arm] == folds]
 
 
-def _scored(label: str, seed: int, runs: list[RunSpec], store: Store) -> _Scored:
-    """Join the folds of every arm of one seed, items in the order of the data set's rows."""
+def _scored(label: str, seed: int, runs: list[RunSpec], store: Store, part: str = "test") -> _Scored:
+    """Join the folds of every arm of one seed on a test part, items in the order of the data set's rows."""
     parts: dict[str, list[Predictions]] = {}
     for s in runs:
         parts.setdefault(s.arm, []).append(store.predictions(s.hash()))
     scores: dict[tuple[str, str], NDArray[np.float64]] = {}
     items = None
     for arm, folds in parts.items():
-        index = np.concatenate([p.rows["test"] for p in folds])
+        index = np.concatenate([p.rows[part] for p in folds])
         order = np.argsort(index)
         if len(np.unique(index)) != len(index) or (items is not None and not np.array_equal(index[order], items)):
             raise StoreError(f"draws: {arm} on {label} was not scored on the same items as the others, each once")
         items = index[order]
-        target, group = (np.concatenate([getattr(p, k)["test"] for p in folds])[order] for k in ("target", "group"))
+        target, group = (np.concatenate([getattr(p, k)[part] for p in folds])[order] for k in ("target", "group"))
         for split, condition in folds[0].scores:
-            if split == "test":
+            if split == part:
                 joined = np.concatenate([p.scores[split, condition] for p in folds])[order]
                 scores[arm, condition] = joined.astype(np.float64)
     return _Scored(seed, target, group, scores)

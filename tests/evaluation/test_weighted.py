@@ -1,6 +1,7 @@
 """Metrics under weights against the metrics of the items repeated that often."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from scipy.stats import pearsonr
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, mean_absolute_error, roc_auc_score
 
 from affectcore.errors import EvaluationError
+from affectcore.evaluation.metrics import accuracy_2
 from affectcore.evaluation.weighted import (
     weighted_accuracy,
     weighted_auroc,
@@ -17,9 +19,11 @@ from affectcore.evaluation.weighted import (
     weighted_balanced_accuracy,
     weighted_mae,
     weighted_pearson,
+    weighted_sign_accuracy,
 )
 
-REAL = [(weighted_mae, mean_absolute_error), (weighted_pearson, lambda y, p: pearsonr(y, p).statistic)]
+REAL = [(weighted_mae, mean_absolute_error), (weighted_pearson, lambda y, p: pearsonr(y, p).statistic),
+        (weighted_sign_accuracy, partial(accuracy_2, zero="non_zero"))]  # fmt: skip
 
 
 def drawn(seed: int, n: int = 60) -> tuple[np.random.Generator, np.ndarray]:
@@ -68,6 +72,11 @@ def test_what_is_undefined_is_nan() -> None:
     w = np.array([[1, 1, 0], [1, 1, 1]])
     assert np.isnan(weighted_auroc(w, [0, 0, 1], [0.1, 0.2, 0.3])).tolist() == [True, False]
     assert np.isnan(weighted_pearson(w, [0.0, 1, 2], [4.0, 4, 5])).tolist() == [True, False]
+    assert np.isnan(weighted_sign_accuracy(w, [0.0, 0, 2], [1.0, -1, 1])).tolist() == [True, False]
+
+
+def test_neutral_items_do_not_count_for_the_sign() -> None:
+    assert weighted_sign_accuracy(np.ones((1, 4)), [0.0, 1, -1, 2], [5.0, 1, 1, 0]).tolist() == [pytest.approx(1 / 3)]
 
 
 @pytest.mark.parametrize("weights", [np.ones(3), np.ones((2, 4)), -np.ones((2, 3)), np.full((2, 3), np.nan)])

@@ -79,6 +79,24 @@ def test_differences_are_paired(made: resampling.Resampled) -> None:
     assert single[0] < made.get("linear", "mosei").estimate < single[1]
 
 
+def test_a_corpus_with_two_test_parts_has_draws_of_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ran: "tuple[Path, Store]"
+) -> None:
+    monkeypatch.setenv("AFFECTCORE_DATA", str(ran[0]))
+    lexical = {"lexical": {"ood": 6, "iid": 5, "valid": 6, "moves": 10}}
+    data = (DataSpec("mosi", "reader", "cmu_mosi_utt", lexical), WORLD)
+    study = replace(STUDY, data=data, conditions=(Condition(),))
+    store = Store(tmp_path)
+    assert not run_specs(study.specs("smoke"), store, progress=False).failed
+    made = resampling.compute(study, "smoke", store, draws=50)
+    assert {k[1] for k in made.rows} == {"mosi", "mosi:test_iid", "world"}
+    assert [made.get("linear", d).n_items for d in ("mosi", "mosi:test_iid")] == [6, 5]
+    spec = next(s for s in study.specs("smoke") if (s.arm, s.data.name, s.seed) == ("linear", "mosi", 0))
+    p = store.predictions(spec.hash())
+    by_hand = mean_absolute_error(p.target["test_iid"], p.scores["test_iid", "clean"])
+    assert made.get("linear", "mosi:test_iid").by_seed[0] == pytest.approx(by_hand, rel=1e-6)
+
+
 def test_a_better_model_on_a_world_is_found(made: resampling.Resampled) -> None:
     assert made.compare(("linear", "world"), ("constant", "world")).above_zero
     assert made.compare(("linear", "world"), ("constant", "world"), metric="mae").n_seeds == 3
