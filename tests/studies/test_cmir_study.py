@@ -265,7 +265,7 @@ def test_every_arm_differs_from_the_reference_in_what_its_name_says() -> None:
         "noise_0.5": {"perturbed_prediction": True, "alpha": 0.5}, "jacobian": {"jacobian_weight": 0.1},
         "dropout": {"dropout": 0.3}, "decay": {"weight_decay": 1.0}, "architecture_4": {},
         "dec_published_1": {"decorrelation_weight": 1.0},
-        "dec_hsic_10": {"decorrelation_weight": 10.0, "decorrelation": "hsic"},
+        "dec_hsic_1": {"decorrelation_weight": 1.0, "decorrelation": "hsic"},
         "gaussian_vanilla_0.1": {"codes": False, "noise_rate": 0.1}, "unseen_architecture_0.4": {
             "noise_rate": 0.4, "test_noise": "laplace_or_erase"},
     }  # fmt: skip

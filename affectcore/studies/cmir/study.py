@@ -223,8 +223,8 @@ STAND_INS: dict[str, dict[str, Any]] = {  # for the mutual information, each wit
     "dec_published_1": {"decorrelation_weight": 1.0},
     "dec_by_features_1": {"decorrelation_weight": 1.0, "standardise": "features"},
     "dec_cross_0.1": {"decorrelation_weight": 0.1, "decorrelation": "features", "cross_estimate": "corrected"},
-    "dec_misa_10": {"decorrelation_weight": 10.0, "decorrelation": "misa"},
-    "dec_hsic_10": {"decorrelation_weight": 10.0, "decorrelation": "hsic"},
+    "dec_misa_1": {"decorrelation_weight": 1.0, "decorrelation": "misa"},
+    "dec_hsic_1": {"decorrelation_weight": 1.0, "decorrelation": "hsic"},
     "dec_club_0.1": {"decorrelation_weight": 0.1, "decorrelation": "club"},
     "dec_adversary_1": {"decorrelation_weight": 1.0, "decorrelation": "adversary"},
 }
