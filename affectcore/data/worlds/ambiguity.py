@@ -5,11 +5,12 @@
 
 The oracle knows each sample's noise scales s_m (a predictor has to estimate them from the noise, which has steps x dims
 values a sample) and is the exact posterior of each label given them: it sums over all 4^6 level sets.
+`extras["intensity"]` (N, 6) is what raters' averages are in MOSEI: the level of a recorded emotion, 0 where none is.
 """
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +64,7 @@ class Settings:
     spread: sd of log noise scale over samples, >= 0 (0: every sample alike); shared: correlation of log noise scales
     between modalities, in [0, 1]; flips: probability that a label is recorded wrongly, in [0, 0.5), in every split;
     steps: longest sequence; dims: features, each at least 6; video: mean samples per video, >= 1.
+    intensity: "true", or "shuffled": the recorded levels of an emotion change places within a split (control).
     """
 
     gain: tuple[float, float, float] = (0.8, 0.4, 0.6)
@@ -72,6 +74,7 @@ class Settings:
     steps: int = 12
     dims: tuple[int, int, int] = (24, 16, 12)
     video: float = 7.0
+    intensity: Literal["true", "shuffled"] = "true"
 
     def __post_init__(self) -> None:
         require(
@@ -86,6 +89,7 @@ class Settings:
         require(self.steps >= 1, "steps", self.steps, "at least 1")
         require(len(self.dims) == 3 and min(self.dims) >= 6, "dims", self.dims, "three numbers, each at least 6")
         require(self.video >= 1, "video", self.video, "a mean number of samples, at least 1")
+        require(self.intensity in ("true", "shuffled"), "intensity", self.intensity, "true or shuffled")
 
 
 DIFFICULTIES = {
@@ -171,7 +175,7 @@ def build(seed: int, settings: Settings, sizes: Sizes) -> World:
 
     parts = consecutive({"train": sizes.train, "valid": sizes.valid, "test": sizes.test})
     features: dict[str, list[NDArray[np.float32]]] = {m: [] for m in MODALITIES}
-    length, clean, target, level, scale = [], [], [], [], []
+    length, clean, target, level, scale, intensity = [], [], [], [], [], []
     group: list[NDArray[np.int64]] = []
     for part, rows in parts.items():
         n, key = len(rows), ("world", NAME, part)
@@ -182,6 +186,12 @@ def build(seed: int, settings: Settings, sizes: Sizes) -> World:
         level.append(np.where(clean[-1] == 1, LEVELS[number], 0.0))
         flip = rng(seed, *key, "flips").random((n, 6)) < s.flips
         target.append(np.where(flip, 1 - clean[-1], clean[-1]))
+        recorded = np.where(target[-1] == 1, np.maximum(level[-1], LEVELS[0]), 0.0)  # a false one is a weak one
+        if s.intensity == "shuffled":
+            for j in range(6):
+                with_it = np.flatnonzero(target[-1][:, j])
+                recorded[with_it, j] = recorded[rng(seed, *key, "shuffled levels", j).permutation(with_it), j]
+        intensity.append(recorded)
         z = rng(seed, *key, "noise scales").standard_normal((n, 4))
         scale.append(np.exp(s.spread * (np.sqrt(s.shared) * z[:, 3:] + np.sqrt(1 - s.shared) * z[:, :3])))
         length.append(lengths(rng(seed, *key, "lengths"), n, s.steps))
@@ -202,6 +212,7 @@ def build(seed: int, settings: Settings, sizes: Sizes) -> World:
         parts,
         lengths=dict.fromkeys(MODALITIES, steps),
         group=np.concatenate(group),
+        extras={"intensity": np.concatenate(intensity).astype(np.float32)},
     )
     factors = {"scale": np.concatenate(scale), "level": np.concatenate(level), "clean": np.concatenate(clean)}
     return World(NAME, seed, s, data, truth, factors, "oracle", partners(seed, NAME, parts))

@@ -109,6 +109,23 @@ def test_posterior_equals_brute_force():
         assert np.allclose(got[n], 0.1 + 0.8 * want, atol=1e-5)
 
 
+def test_intensity_is_the_recorded_level_and_shuffling_moves_it_among_those_with_the_label():
+    sizes = Sizes(300, 60, 60)
+    w, s = (make("ambiguity", 3, Settings(flips=0.2, intensity=i), sizes) for i in ("true", "shuffled"))
+    train, other = w.data.split("train"), s.data.split("train")
+    level, y = train.extras["intensity"].numpy(), train.target.numpy()
+    assert ((level > 0) == (y == 1)).all()
+    known = w.known(train)
+    right = (y == 1) & (known["clean"] == 1)
+    assert np.allclose(level[right], known["level"][right])
+    assert np.allclose(level[(y == 1) & (known["clean"] == 0)], LEVELS[0])
+    moved = other.extras["intensity"].numpy()
+    assert (other.target.numpy() == y).all()
+    assert all(np.array_equal(train.features[m], other.features[m]) for m in train.features)
+    assert not np.array_equal(moved, level)
+    assert np.array_equal(np.sort(moved, 0), np.sort(level, 0))
+
+
 def test_oracle_is_calibrated_with_flipped_labels(draw):
     w = draw("ambiguity", 0, "hard")
     test = w.data.split("test", FROZEN)
@@ -122,7 +139,7 @@ def test_oracle_is_calibrated_with_flipped_labels(draw):
 @pytest.mark.parametrize(
     ("field", "value"),
     [("gain", (1, 1, -1)), ("spread", -0.1), ("shared", 1.5), ("flips", 0.5), ("steps", 0), ("dims", (24, 5, 12)),
-     ("video", 0)],
+     ("video", 0), ("intensity", "none")],
 )  # fmt: skip
 def test_bad_settings(field, value):
     with pytest.raises(ConfigError) as e:
