@@ -227,7 +227,6 @@ def settings(s: RunSpec) -> dict[str, Any]:
 
 
 UNIT: dict[str, Any] = {"unit_spread": True}
-SHORT: dict[str, Any] = {"epochs": 10}
 CHANGES: dict[str, dict[str, Any]] = {
     "no_contrast": {"scl_weight": 0.0}, "no_calibration": {"ocl_weight": 0.0}, "squared_error": {"calibration": "mse"},
     "half": {"gate": "half"}, "points": {"family": "point"}, "no_queue": {"queue": 0}, "no_direct": {"dir_weight": 0.0},
@@ -241,8 +240,8 @@ CHANGES: dict[str, dict[str, Any]] = {
     "ranked": {"rank_weight": 0.1}, "weighed_pairs": {"intensity_pairs": True}, "mixture": {"family": "mixture"},
     "student": {"family": "student"}, "directions": {"family": "vmf"}, "merged": {"scheme": 12},
     "present_alone": {"scheme": 18}, "long": {"epochs": 45}, "long_no_contrast": {"epochs": 45, "scl_weight": 0.0},
-    "videos_lddu": SHORT, "videos_no_contrast": {**SHORT, "scl_weight": 0.0}, "votes_lddu": {"epochs": 3},
-    "videos_no_calibration": {**SHORT, "ocl_weight": 0.0},
+    "videos_lddu": {}, "videos_no_contrast": {"scl_weight": 0.0}, "votes_lddu": {"epochs": 3},
+    "videos_no_calibration": {"ocl_weight": 0.0},
 }  # fmt: skip
 
 

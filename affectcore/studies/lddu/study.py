@@ -57,7 +57,6 @@ RECIPE, PUBLISHED_RECIPE = "lddu", "lddu_author"
 CARAT_RECIPE: Options = {"selection": "valid_threshold", "thresholds": [0.25]}
 CLEAN: Options = {"selection": "valid_threshold"}
 BRIEF: Options = {**CLEAN, "epochs": 3}  # CREMA-D has six times as many training items as the world
-SHORT: Options = {**CLEAN, "epochs": 10}  # videos: one step each
 LONG: Options = {**CLEAN, "epochs": 45}  # does short training decide the answer on contrast?
 ON_TEST: Options = {"selection": "oracle_test_threshold"}
 BLIND: dict[str, Any] = {"unit_spread": True}
@@ -128,10 +127,10 @@ COMPARED = (
     _arm("hhmpn", HEADLINE, model="hhmpn"),
 )
 ON_CORPORA = (
-    _arm("videos_lddu", ON_VIDEOS, 2, "spread draws latent", selection=SHORT),
-    _arm("videos_carat", ON_VIDEOS, 2, "draws", model="carat", selection=SHORT),
-    _arm("videos_no_contrast", ON_VIDEOS, 2, "draws latent", selection=SHORT, scl_weight=0.0),
-    _arm("videos_no_calibration", ON_VIDEOS, 2, "spread draws", selection=SHORT, ocl_weight=0.0),
+    _arm("videos_lddu", ON_VIDEOS, 2, "spread draws latent"),
+    _arm("videos_carat", ON_VIDEOS, 2, "draws", model="carat"),
+    _arm("videos_no_contrast", ON_VIDEOS, 2, "draws latent", scl_weight=0.0),
+    _arm("videos_no_calibration", ON_VIDEOS, 2, "spread draws", ocl_weight=0.0),
     _arm("votes_lddu", ON_VOTES, 1, "spread draws votes", selection=BRIEF),
 )
 
