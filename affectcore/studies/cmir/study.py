@@ -128,7 +128,7 @@ REFERENCE = (
     ),
     _arm(
         "vanilla",
-        (*EVERYWHERE, "interventional", *names(*REGIME)),
+        EVERYWHERE,
         look="use codes",
         conditions=BOTH,
         codes=False,
@@ -142,8 +142,8 @@ REFERENCE = (
         conditions=BOTH,
         **ON | STRONG,
     ),
-    _arm("cmir_prediction", EVERYWHERE, look="use codes", conditions=BOTH, invariance="prediction", **ON),
-    _arm("noise_augmentation", (*EVERYWHERE, *names(*REGIME)), look="use", conditions=BOTH, **AUGMENTED),
+    _arm("cmir_prediction", (*HEADLINE, *CORPORA), look="use codes", conditions=BOTH, invariance="prediction", **ON),
+    _arm("noise_augmentation", EVERYWHERE, look="use", conditions=BOTH, **AUGMENTED),
     _arm("oracle_pairs", (*IN_WORLDS, *MORE_LAWS), look="use codes", conditions=BOTH, **PAIRS),
     _arm("nuisance_pairs", names(*NUISANCE), look="use", **PAIRS),
 )
@@ -242,7 +242,7 @@ def _noisy(kind: str, rates: tuple[float, ...], data: tuple[str, ...], tier: Tie
 
 
 NOISE = (
-    *_noisy("gaussian", RATES, (*HEADLINE, "mosi"), 1),
+    *_noisy("gaussian", RATES, (*HEADLINE, "mosi"), 2),
     *_noisy("normed", RATES, (*HEADLINE, "mosi"), 1, representation_norm="layer"),
     *_noisy("unseen", (0.4,), (*IN_WORLDS, "mosi"), 1, test_noise="laplace_or_erase"),
     *_noisy("unseen", (0.1, 0.7), ("mosi",), 2, test_noise="laplace_or_erase"),
