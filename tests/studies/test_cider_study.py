@@ -15,7 +15,7 @@ import pytest
 from affectcore.models import registry
 from affectcore.studies.cider import evidence, paper
 from affectcore.studies.cider.counting import TIMED
-from affectcore.studies.cider.diagnose import LOOKS, TAUS, area
+from affectcore.studies.cider.diagnose import ALSO, LOOKS, TAUS, area
 from affectcore.studies.cider.study import BASELINES, CORPORA, SETTINGS, STUDY
 from affectcore.studies.claims import Row, ledger, study_claims
 from affectcore.studies.resampling import Draws, Resampled
@@ -49,7 +49,8 @@ class Made:
                     "accuracy", 0.5 + CURVE[c] + self.gain(arm) + noise(arm, 10),
                     0.5 + CURVE[c] + self.gain(arm) + wide[arm], 686, 31, "same",
                 )
-                for arm in ("cider_corpus", *BASELINES) for data in CORPORA for c in evidence.RATES
+                for arm in ("cider_corpus", *(f"{m}_corpus" for m in BASELINES))
+                for data in CORPORA for c in evidence.RATES
             },
             "standard",
         )  # fmt: skip
@@ -63,10 +64,11 @@ class Made:
         x = 0.5 + self.gain(s.arm) + noise(s.arm, seeds)[s.seed]
         parts = ["valid", "iid"] + ["ood"] * (s.data.name != "mosi")
         at = {"rmfm 0.9": self.gain("at .9"), "rmfm 1": self.gain("at 1")}
-        curve = {c.name: x + CURVE.get(c.name, 0.0) + at.get(c.name, 0.0) for c in s.conditions}
+        conditions = (*s.conditions, *(ALSO[n] for n in s.options.get("also", ())))
+        curve = {c.name: x + CURVE.get(c.name, 0.0) + at.get(c.name, 0.0) for c in conditions}
         extra: dict[str, Any] = {
             "acc2": dict.fromkeys(parts, curve),
-            "auilc": {p: area(s.conditions, curve) for p in parts},
+            "auilc": {p: area(conditions, curve) for p in parts},
         }
         whole = curve["clean"]
         if "tau" in look or "tau_all" in look:
@@ -82,7 +84,7 @@ class Made:
             extra["causal"] = {"hidden": whole + self.gain("hidden"), "rolled": whole + self.gain("rolled")}
         if "bounds" in look:
             exact = {c: v + self.gain("exact") for c, v in curve.items()}
-            exact["auilc"] = area(s.conditions, exact)
+            exact["auilc"] = area(conditions, exact)
             extra["bounds"] = {p: {"floor": 0.5, "bayes": exact, "oracle": exact} for p in parts}
         if s.arm == "step_times":
             extra["step_times"] = {m: {"seconds": self.seconds.get(m, 1.0)} for m in TIMED}
@@ -92,7 +94,7 @@ class Made:
             {"valid": {"accuracy": 0.5}, "test": {"accuracy": whole}},
             {"valid": {"accuracy": 0.4}, "test": {"accuracy": whole + self.chosen / 2}},
         )
-        if s.arm == "published":
+        if s.arm == "published_corpus":
             tau = extra["tau"]["published"]
             for p in tau:
                 tau[p]["clean"] = {"accuracy": peaked(whole + self.chosen / 2, self.chosen / 2)}
@@ -181,7 +183,7 @@ def test_choices_on_test_are_counted_together() -> None:
     for data in CORPORA:
         assert Made(chosen=0.002).rows("C18")[data].status == "supported"
         assert Made(chosen=0.03).rows("C18")[data].status == "refuted"
-    r = next(r for r in Made(chosen=0.03).records if r.spec.arm == "published" and r.spec.data.name == "mosi")
+    r = next(r for r in Made(chosen=0.03).records if r.spec.arm == "published_corpus" and r.spec.data.name == "mosi")
     found = evidence.layers(r)
     assert found["epoch"] - found["clean"] == pytest.approx(0.015)
     assert found["tau"] - found["epoch"] == pytest.approx(0.015)

@@ -1,9 +1,10 @@
 """The study's executor: trains and scores as ever, and looks at what was learned, mostly by scoring the model again.
 
-An arm asks for it by `execute="affectcore.studies.cider.diagnose:train_and_look"` and by `options["look"]`, a list of
-words of LOOKS. Parts: "valid"; "iid", a test set of the training distribution; "ood", one whose words go with other
-labels, where the data have one. Accuracy of signs ("acc2") leaves neutral samples out; deciding for neutral
-is an error.
+An arm asks for it by `execute="affectcore.studies.cider.diagnose:train_and_look"` and by `options`: "look", a list of
+words of LOOKS, and "also", conditions of ALSO in which the model is scored beside the spec's own, in large batches and
+without predictions being kept. Parts: "valid"; "iid", a test set of the training distribution; "ood", one whose words
+go with other labels, where the data have one. Accuracy of signs ("acc2") leaves neutral samples out; deciding for
+neutral is an error.
 
 In `extra` always: `acc2[part][condition]` and `auilc[part]`, the area under acc2 over the rates of RMFM.
 
@@ -49,6 +50,9 @@ __all__ = ["modules", "train_and_look"]
 LOOKS = ("tau", "tau_all", "causal", "parts", "bounds", "modes", "order", "means", "grid", "sensors")
 TAUS = tuple(round(0.1 * i, 1) for i in range(31))
 ITEMS = 2000  # test items of the looks that illustrate: tau_all on incomplete samples, modes, means, grid, sensors
+WIDE = 3000  # samples a forward pass
+_RATES = [("rmfm", r) for r in (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)] + [("rmm", 0.5)]
+ALSO = {f"{mode} {r:g}": Condition(f"{mode} {r:g}", f"missing/{mode}", r) for mode, r in _RATES}
 TAU_RATES = (0.5, 0.9, 1.0)  # of incomplete samples whose tau is swept
 MODE_RATES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 MODES = ("rmfm", "rmfm_same", "rmm", "tmfm", "stmfm")
@@ -62,12 +66,11 @@ Change = Callable[[Batch], Batch]
 
 def train_and_look(specs: Sequence[RunSpec], device: str = "cpu") -> list[Outcome | AffectError]:
     """Return what `train_and_score` returns, with what the arm's options ask for. Raises ConfigError for others."""
+    known = {"look": LOOKS, "also": tuple(ALSO)}
     for name, value in specs[0].options.items():
-        unknown = [x for x in value if x not in LOOKS] if name == "look" else [name]
-        if unknown:
-            raise ConfigError(
-                f"{specs[0].label}: option {name} = {value!r} is unknown: use look, of {', '.join(LOOKS)}"
-            )
+        if unknown := [x for x in value if x not in known.get(name, ())]:
+            legal = "; ".join(f"{k}: {', '.join(v)}" for k, v in known.items())
+            raise ConfigError(f"{specs[0].label}: option {name} = {unknown[0]!r} is unknown: use {legal}")
     return train_and_score(specs, device, inspect=inspect)
 
 
@@ -76,9 +79,10 @@ def inspect(f: Fitted) -> dict[str, Any]:
     look = f.spec.options.get("look", ())
     out: dict[str, Any] = {"acc2": {}, "auilc": {}}
     for part, split in parts(f).items():
-        y = f.data.split(split, f.selection).target.numpy()
-        found = {c.name: acc2(y, f.scores[split, c.name]) for c in f.spec.conditions}
-        out["acc2"][part], out["auilc"][part] = found, area(f.spec.conditions, found)
+        batch = f.data.split(split, f.selection)
+        found = {c.name: acc2(batch.target.numpy(), f.scores[split, c.name]) for c in f.spec.conditions}
+        found |= {c.name: scored(f, masked(c, f.spec.seed)(batch)) for c in conditions(f) if c.name not in found}
+        out["acc2"][part], out["auilc"][part] = found, area(conditions(f), found)
     looks: dict[str, Callable[[Fitted], Any]] = {
         "causal": causal, "parts": without_others, "bounds": bounds, "modes": modes, "order": order, "means": means,
         "grid": grid, "sensors": sensors,
@@ -109,6 +113,11 @@ def batch_of(f: Fitted, part: str, most: int | None = None) -> Batch:
     return batch.rows(torch.from_numpy(np.sort(rng(f.spec.seed, "look", part).permutation(len(batch))[:most])))
 
 
+def conditions(f: Fitted) -> tuple[Condition, ...]:
+    """Return the spec's conditions and those that are scored beside them."""
+    return (*f.spec.conditions, *(ALSO[name] for name in f.spec.options.get("also", ())))
+
+
 def shifted(f: Fitted) -> str:
     """Return the part where words mislead, or the test set of data that have none."""
     return "ood" if "ood" in parts(f) else "iid"
@@ -128,9 +137,11 @@ def area(conditions: Sequence[Condition], values: Mapping[str, float]) -> float 
     return float(auilc(sorted(rates), [values[rates[r]] for r in sorted(rates)]))
 
 
-def log_scores(model: AffectModel, batch: Batch, seed: int, size: int = CHUNK) -> Floats:
-    """Return log-probabilities (N, C) in evaluation, `size` samples at a time."""
+def log_scores(model: AffectModel, batch: Batch, seed: int, size: int | None = None) -> Floats:
+    """Return log-probabilities (N, C) in evaluation, `size` samples at a time: by default many, but as few as in
+    training's evaluation where a prediction depends on its batch."""
     like = next(model.parameters()).detach()
+    size = size or (CHUNK if getattr(model.config, "positions", "") == "batch" else WIDE)
     out: list[Tensor] = []
     with torch.no_grad():
         for i, rows in enumerate(torch.arange(len(batch)).split(size)):
@@ -222,7 +233,7 @@ def tau(f: Fitted, more: bool) -> dict[str, Any]:
     kinds = counterfactuals(f, more)
     out: dict[str, Any] = {k: {} for k in kinds} | ({"words, probabilities": {}} if more else {})
     for part, split in parts(f).items():
-        for c in f.spec.conditions:
+        for c in conditions(f):
             complete = c.protocol is None
             if not complete and (not more or c.protocol != "missing/rmfm" or c.rate not in TAU_RATES):
                 continue
@@ -274,11 +285,11 @@ def without_others(f: Fitted) -> dict[str, float | None]:
         "swapped": make_corruption("swap", 1.0, f.spec.seed, modalities=others),
     }
     whole = batch_of(f, "iid")
-    conditions = [c for c in f.spec.conditions if c.protocol in (None, "missing/rmfm")]
+    rates = [c for c in conditions(f) if c.protocol in (None, "missing/rmfm")]
     out = {}
     for name, change in changes.items():
         batch = change(whole)
-        out[name] = area(conditions, {c.name: scored(f, masked(c, f.spec.seed)(batch)) for c in conditions})
+        out[name] = area(rates, {c.name: scored(f, masked(c, f.spec.seed)(batch)) for c in rates})
     return out
 
 
@@ -294,8 +305,8 @@ def bounds(f: Fitted) -> dict[str, Any]:
             continue
         raw = f.world.data.split(parts(f)[part], f.selection)
         for name, posterior in (("bayes", f.world.bayes), ("oracle", f.world.oracle)):
-            found = {c.name: acc2(y, posterior(masked(c, f.spec.seed)(raw))) for c in f.spec.conditions}
-            out[part][name] = found | {"auilc": area(f.spec.conditions, found)}
+            found = {c.name: acc2(y, posterior(masked(c, f.spec.seed)(raw))) for c in conditions(f)}
+            out[part][name] = found | {"auilc": area(conditions(f), found)}
     return out
 
 
@@ -316,7 +327,7 @@ def order(f: Fitted) -> dict[str, Any]:
     """Return the largest and the mean change of log-probabilities, and the share of decisions that change: with the
     samples in another order, and with batches of 32 and of 1 instead of CHUNK."""
     batch, seed = batch_of(f, "iid", 2 * CHUNK), f.spec.seed
-    usual = log_scores(f.model, batch, seed)
+    usual = log_scores(f.model, batch, seed, CHUNK)
     shuffle = rng(seed, "look", "order").permutation(len(batch))
     out = {}
     for name, rows, size in (("order", shuffle, CHUNK), ("32", np.arange(len(batch)), 32), ("1", np.arange(64), 1)):

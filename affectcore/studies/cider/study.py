@@ -43,14 +43,14 @@ FRAMES = (_world("frames_headline", "headline", aligned=False),)  # audio and vi
 MOSI, LEXICAL = _mosi("mosi"), _mosi("mosi_lexical", seed=0, until=0.2)
 IN_WORLDS, HEADLINE = tuple(d.name for d in WORLDS), ("lexicon_headline",)
 CORPORA = ("mosi", "mosi_lexical")
-EVERYWHERE = (*IN_WORLDS, *CORPORA)
 
 # --- conditions
 
 CLEAN = Condition()
 RMFM = tuple(Condition(f"rmfm {r:g}", "missing/rmfm", r) for r in (0.5, 0.9, 1.0))
-RMM = (Condition("rmm 0.5", "missing/rmm", 0.5),)
-SWEEP = tuple(Condition(f"rmfm {r:g}", "missing/rmfm", r) for r in (0.1, 0.3, 0.5, 0.7, 0.9, 1.0))
+RATES = "rmfm 0.5, rmfm 0.9, rmfm 1"  # on worlds: see diagnose.ALSO
+MODALITIES_TOO = f"{RATES}, rmm 0.5"
+SWEEP = "rmfm 0.1, rmfm 0.3, rmfm 0.5, rmfm 0.7, rmfm 0.9, rmfm 1"
 
 HIDDEN = Condition(
     "hidden", "missing/rmfm_training", 1.0, {"rate_per": "sample"}
@@ -64,11 +64,14 @@ ORACLE_EPOCH: Options = {"selection": "oracle_test_epoch"}  # as the first relea
 
 def _arm(
     name: str, data: tuple[str, ...], tier: Tier = 1, *, look: str = "", preset: str = "clean",
-    recipe: Options | None = None, conditions: tuple[Condition, ...] = (), model: str = "cider",
+    recipe: Options | None = None, also: str = RATES, model: str = "cider",
     augment: Condition | None = None, **changes: Any,
 ) -> Arm:  # fmt: skip
-    """An arm of CIDer, or of another `model`; `look`: words of diagnose.LOOKS."""
-    options = {"look": look.split()}
+    """An arm of CIDer, or of another `model`; `look`: words of diagnose.LOOKS, `also`: conditions beside the complete
+    samples. On the corpora alone these are the study's own, so that predictions are kept and intervals span items."""
+    corpus = set(data) <= set(CORPORA)
+    options: Options = {"look": look.split(), "also": [] if corpus else also.split(", ")}
+    conditions = (CLEAN, *RMFM) if corpus else (CLEAN,)
     return Arm(
         name, model, preset, changes, "cider", recipe or {}, augment, options, tier, data, conditions, EXECUTE
     )  # fmt: skip
@@ -95,22 +98,24 @@ BASELINES = ("lnln", "emt_dlfr")
 PUBLISHED: dict[str, Any] = {"preset": "author", "special": None, "recipe": ORACLE_EPOCH}
 
 REFERENCE = (
-    _arm("cider", IN_WORLDS, look="tau causal bounds", conditions=(CLEAN, *RMFM, *RMM)),
+    _arm("cider", IN_WORLDS, look="tau causal bounds", also=MODALITIES_TOO),
     _arm("cider_corpus", CORPORA, look="tau bounds"),
     _arm("linear", IN_WORLDS, head="linear"),  # an ordinary classifier for the mixture
     _arm("zeros", IN_WORLDS, encodings="zeros"),  # the mixture without class means
     _arm("position", IN_WORLDS, missing="position"),
-    _arm("whole", IN_WORLDS, missing="whole", conditions=(CLEAN, *RMFM, *RMM)),
-    _arm("unmasked", IN_WORLDS, missing="none", conditions=(CLEAN, *RMFM, *RMM)),
+    _arm("whole", IN_WORLDS, missing="whole", also=MODALITIES_TOO),
+    _arm("unmasked", IN_WORLDS, missing="none", also=MODALITIES_TOO),
     _arm("linear_corpus", CORPORA, 2, look="tau", head="linear"),
     _arm("zeros_corpus", CORPORA, 2, encodings="zeros"),
 )
 COMPARED = (
-    *(_arm(m, EVERYWHERE, model=m) for m in BASELINES),
+    *(_arm(m, IN_WORLDS, model=m) for m in BASELINES),
+    *(_arm(f"{m}_corpus", CORPORA, model=m) for m in BASELINES),
     *(_maci(f"{m}_maci", m, IN_WORLDS, look="tau causal") for m in BASELINES),
     *(_maci(f"{m}_zeros", m, HEADLINE, 2, look="tau_all", encodings="zeros") for m in BASELINES),
     *(_arm(f"{m}_modes", HEADLINE, 2, look="modes", model=m) for m in BASELINES),
-    _arm("mlp", (*HEADLINE, *CORPORA), 2, model="mlp", augment=HIDDEN),
+    _arm("mlp", HEADLINE, 2, model="mlp", augment=HIDDEN),
+    _arm("mlp_corpus", CORPORA, 2, model="mlp", augment=HIDDEN),
 )
 LATER = (  # claims that only the profile "full" settles: levels of distillation, plain attention, a teacher of its own
     _arm("no_feature", IN_WORLDS, 3, feature_weight=0.0),
@@ -127,7 +132,7 @@ SECOND = (
         (*HEADLINE, "mosi_lexical"),
         2,
         look="tau_all modes order means grid sensors bounds",
-        conditions=(CLEAN, *SWEEP),
+        also=SWEEP,
     ),
     _arm("linear_looked_at", HEADLINE, 2, look="sensors", head="linear"),
     _arm("unmasked_looked_at", HEADLINE, 2, look="modes sensors", missing="none"),
@@ -154,8 +159,10 @@ SECOND = (
     *(_arm(f"align_{a}", ("frames_headline",), 2, alignment=a) for a in ("attention", "chunks", "convolution", "none")),
 )
 PUBLISHED_PROTOCOL = (
-    _arm("published", (*HEADLINE, *CORPORA), look="tau_all order means", **PUBLISHED),
-    *(_arm(f"published_{m}", (*HEADLINE, "mosi"), 2, model=m, preset="author", recipe=ORACLE_EPOCH) for m in BASELINES),
+    _arm("published", HEADLINE, look="tau_all order means", **PUBLISHED),
+    _arm("published_corpus", CORPORA, look="tau_all", **PUBLISHED),
+    *(_arm(f"published_{m}", HEADLINE, 2, model=m, preset="author", recipe=ORACLE_EPOCH) for m in BASELINES),
+    *(_arm(f"published_{m}_corpus", ("mosi",), 2, model=m, preset="author", recipe=ORACLE_EPOCH) for m in BASELINES),
 )
 COUNTED = (
     Arm("coverage", "constant", tier=2, data=("mosi",), execute=COUNT),
@@ -184,7 +191,7 @@ STUDY = Study(
         "standard": Profile({1: 10, 2: 5}, RECIPE, {"cider": SMALL, **BACKBONES}, _sizes(640, 400, 6000)),
         "full": Profile({1: 20, 2: 10, 3: 10}),
     },
-    conditions=(CLEAN, *RMFM),
+    conditions=(CLEAN,),
     metrics=("accuracy", "macro_f1", "balanced_accuracy"),
     deciding_data=CORPORA,
     drawn=CORPORA,
