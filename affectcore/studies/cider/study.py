@@ -174,8 +174,8 @@ def _sizes(train: int, valid: int, test: int) -> dict[str, dict[str, Any]]:
     return {d.name: {"sizes": {"train": train, "valid": valid, "test": test}} for d in (*WORLDS, *FRAMES)}
 
 
-# Rate and drop-out were chosen on the validation parts of the easy and the headline world, seeds 100 and 101, which are
-# used for nothing else; baselines with theirs. On test the reference lies between floor and ceiling in every setting.
+# One setting for all: no search. That every model learns with it was seen on the validation parts of seed 100, which is
+# used for nothing else.
 RECIPE: Options = {"epochs": 8, "patience": None, "batch_size": 64, "lr": 5e-3, "metric": "accuracy"}
 
 STUDY = Study(
