@@ -169,9 +169,10 @@ def correlation(a: Array, b: Array, *given: Array) -> float:
         a, b, given = a[:, None], b[:, None], tuple(x[:, None] for x in given)
     found = []
     for j in range(a.shape[1]):
-        x, y, *others = (rankdata(v[:, j]) for v in (a, b, *given))
-        design = np.column_stack([np.ones(len(x)), *others])
-        x, y = (v - design @ np.linalg.lstsq(design, v, rcond=None)[0] for v in (x, y))
+        x, y, *others = (rankdata(v[:, j]) - (len(v) + 1) / 2 for v in (a, b, *given))  # ranks have this mean
+        if others:
+            base, _ = np.linalg.qr(np.column_stack(others))
+            x, y = (v - base @ (base.T @ v) for v in (x, y))
         size = np.sqrt((x @ x) * (y @ y))
         found.append(float(x @ y / size) if size > 1e-9 * len(x) ** 2 else np.nan)
     return _mean(found)
