@@ -142,7 +142,7 @@ def lower(*arms: str) -> dict[str, Any]:
 
 SAME: dict[str, Any] = {"complete": -0.15}  # then complete samples are no better than those with one modality left
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {  # effect, no positive control, sham
-    "C1": (lower("imder"), SAME, {"level": {"imder": -SHIFT}}),
+    "C1": (lower("joint"), SAME, {"level": {"joint": -SHIFT}}),
     "C4": ({"read": {"own": SHIFT}}, {"read": {"true": -0.2}}, {"read": {"own": SHIFT, "none": SHIFT}}),
     "C5": ({"read": {"area": -SHIFT}}, {"read": {"apart": 0.4}}, {"read": {"area": -SHIFT, "mean": -SHIFT}}),
     "C6": (lower("no_discriminator"), SAME, {"level": {"no_discriminator": -SHIFT}}),
@@ -212,7 +212,7 @@ def test_the_better_half_is_the_one_to_beat() -> None:
     assert (row.status, row.estimate) == ("refuted", pytest.approx(0, abs=1e-9))
 
 
-@pytest.mark.parametrize(("absent", "claims"), [("imder", "C1"), ("no_discriminator", "C6"), ("mean_condition", "C12")])
+@pytest.mark.parametrize(("absent", "claims"), [("joint", "C1"), ("no_discriminator", "C6"), ("mean_condition", "C12")])
 def test_a_missing_arm_leaves_its_claims_open(absent: str, claims: str) -> None:
     row = Made(without=(absent,)).rows(claims)["recovery"]
     assert (row.status, absent in row.reason) == ("open", True)
@@ -251,7 +251,8 @@ DIFFERS = {
     "no_discriminator": {"adversarial_weight"}, "one_stage": {"stages"}, "streams_alone": {"mrec"},
     "fusion_alone": {"recovery"}, "mean_condition": {"denoiser"}, "regressor": {"recovery"},
     "regressor_alone": {"recovery", "mrec"}, "one_regressor": {"stages", "recovery"},
-    "one_regressor_alone": {"stages", "recovery", "mrec"}, "one_streams_alone": {"stages", "mrec"},
+    "one_regressor_alone": {"stages", "recovery", "mrec"}, "joint": {"stages", "mrec"},
+    "mosei_joint": {"stages", "mrec"},
     "fused": {"stages"}, "direct": {"direct"}, "no_reuse": {"reuse"}, "two_stages": {"stages"},
     "uncertainty": {"stages", "weighting"}, "dwa": {"stages", "weighting"}, "gradnorm": {"stages", "weighting"},
     "pcgrad": {"stages", "weighting"}, "many_recovered": {"stages"}, "many_zero": {"recovery", "mrec"},
@@ -311,7 +312,7 @@ def test_the_curve_is_a_mixture_of_the_subsets(all_made: Made) -> None:
 
 
 def test_the_factorial_finds_a_planted_effect() -> None:
-    made: Any = Made(dict.fromkeys(("rohydr", "streams_alone", "one_stage", "one_streams_alone"), SHIFT))
+    made: Any = Made(dict.fromkeys(("rohydr", "streams_alone", "one_stage", "joint"), SHIFT))
     found = answers.factorial(made)
     assert found["diffusion"].estimate == pytest.approx(SHIFT, abs=0.005)
     assert max(abs(v.estimate) for k, v in found.items() if k != "diffusion") < 0.005

@@ -101,7 +101,7 @@ def one_audit(results: Results, arm: str = REFERENCE) -> Mapping[str, Mapping[st
 # --- factorial, passes, stages ---------------------------------------------------------------------------------------
 
 CELLS = {  # diffusion (against the regressor), recovery of the fusion, staged (against one stage)
-    (1, 1, 1): REFERENCE, (1, 0, 1): "streams_alone", (1, 1, 0): "one_stage", (1, 0, 0): "one_streams_alone",
+    (1, 1, 1): REFERENCE, (1, 0, 1): "streams_alone", (1, 1, 0): "one_stage", (1, 0, 0): "joint",
     (0, 1, 1): "regressor", (0, 0, 1): "regressor_alone", (0, 1, 0): "one_regressor", (0, 0, 0): "one_regressor_alone",
 }  # fmt: skip
 FACTORS = {"D": "diffusion", "F": "fusion recovery", "S": "stages"}
