@@ -188,8 +188,8 @@ PRIORS = (
     _arm("joint_late", HEADLINE, 2, prior="joint", diffusion_start=8),
     _arm("no_condition", HEADLINE, 2, look="prior", condition="ones", **FULL),
     _arm("no_guidance", HEADLINE, 2, look="prior", label_dropout=0.0, guidance=1.0, **FULL),
-    _arm("replay", EASY_TOO, 2, prior="stop", replay=6),
-    _arm("ratio", EASY_TOO, 2, prior="stop", inference="prior"),
+    _arm("replay", HEADLINE, 2, prior="stop", replay=6),
+    _arm("ratio", HEADLINE, 2, prior="stop", inference="prior"),
 )
 COMPARED = (
     Arm("label_table", "constant", tier=2, data=ON_LABELS[:1], execute=COUNT),
