@@ -2,7 +2,7 @@
 
     from affectcore import api
 
-    data = api.world("lexicon")                                          # or api.load("my_corpus")
+    data = api.world("lexicon")  # or api.load("my_corpus")
     cider = api.train("cider", data, missing="rmm")
     plain = api.train("mlp", data, missing="rmm")
     print(api.robustness({"CIDer": cider, "MLP": plain}, data))

@@ -15,7 +15,8 @@ import json
 import math
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import UnionType
@@ -123,13 +124,11 @@ def push_to_hub(
     with tempfile.TemporaryDirectory() as folder:
         save_pretrained(trained, folder, card)
         api = hub.HfApi(endpoint=endpoint, token=token)
-        try:
+        with _asking(f"{repository} cannot be uploaded"):
             api.create_repo(repository, private=private, exist_ok=True)
             done = api.upload_folder(
                 repo_id=repository, folder_path=folder, commit_message=f"affectcore {trained.name}"
             )
-        except (hub.errors.HfHubHTTPError, OSError, ValueError) as e:
-            raise DataError(f"{repository} cannot be uploaded: {_first(e)}") from e
     return str(done.commit_url)
 
 
@@ -405,7 +404,6 @@ def _first(e: BaseException) -> str:
 def _hub() -> Any:
     try:
         import huggingface_hub
-        import huggingface_hub.errors
     except ImportError as e:
         raise ConfigError("the Hub needs huggingface_hub: pip install 'affectcore[hub]'") from e
     return huggingface_hub
@@ -414,7 +412,15 @@ def _hub() -> Any:
 def _download(repository: str, name: str, revision: str | None, endpoint: str | None, token: str | None) -> Path:
     """Return where the Hub's cache keeps one file; only the two files asked for are ever fetched."""
     hub = _hub()
+    with _asking(f"{repository}: {name} cannot be fetched"):
+        found = hub.hf_hub_download(repository, name, revision=revision, endpoint=endpoint, token=token)
+    return Path(found)
+
+
+@contextmanager
+def _asking(failure: str) -> Iterator[None]:
+    """Turn whatever goes wrong while a hub is asked into one line."""
     try:
-        return Path(hub.hf_hub_download(repository, name, revision=revision, endpoint=endpoint, token=token))
-    except (hub.errors.HfHubHTTPError, OSError, ValueError) as e:
-        raise DataError(f"{repository}: {name} cannot be fetched: {_first(e)}") from e
+        yield
+    except Exception as e:  # errors of its network layer have no base in common over the library's versions
+        raise DataError(f"{failure}: {_first(e)}") from e

@@ -291,6 +291,8 @@ def test_a_hostile_repository_is_refused(trained: Trained, hub: Hub) -> None:
         from_pretrained("bare/mlp", endpoint=hub.endpoint)
     with pytest.raises(DataError, match=r"no/body: config\.json cannot be fetched"):
         from_pretrained("no/body", endpoint=hub.endpoint)
+    with pytest.raises(DataError, match=r"me/mlp cannot be uploaded: .*refused"):
+        push_to_hub(trained, "me/mlp", endpoint="http://127.0.0.1:9", token="hf_stub")
     with pytest.raises(ConfigError, match="repository 'mlp' must be owner/name"):
         push_to_hub(trained, "mlp", endpoint=hub.endpoint)
 
