@@ -1,0 +1,310 @@
+"""The directive `api-reference`: modules of the package with their public names, read from the source, never imported.
+
+    ```{api-reference} affectcore.data affectcore.errors
+    :without: affectcore.data.worlds
+    ```
+
+Each name is what is defined in a module and does not begin with an underscore. Signatures, fields with their comments
+and docstrings are shown as they stand; docstrings here are plain text with `code`, lists, tables and "name: meaning"
+lines, so they are laid out without a markup parser that could stumble over a formula. Names are entered into the
+Python domain: {py:obj}`affectcore.api.train` links to its place.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from inspect import cleandoc
+from pathlib import Path
+from typing import Any, cast
+
+from docutils import nodes
+from docutils.parsers.rst import directives
+from sphinx import addnodes
+from sphinx.application import Sphinx
+from sphinx.domains.python import PythonDomain
+from sphinx.util.docutils import SphinxDirective
+
+FIELD = re.compile(r"^[\w`\[\]*]+(?:, [\w`\[\]*]+)*(?: \([^)]*\))?: \S")
+ITEM = re.compile(r"^(?:\* |\d+\. )")
+PAIRS = re.compile(r" {3,}(?=[\w, ]+: )|(?<=\.) (?=[a-z_]\w*(?:, [a-z_]\w*)*: )")
+LONGEST = 110  # characters shown of a constant's value
+
+
+@dataclass(frozen=True)
+class Module:
+    """One source file: its dotted name, path, text and syntax tree."""
+
+    name: str
+    path: Path
+    source: str
+    tree: ast.Module
+
+    @classmethod
+    def read(cls, root: Path, path: Path) -> "Module":
+        parts = path.relative_to(root.parent).with_suffix("").parts
+        source = path.read_text("utf-8")
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        return cls(name, path, source, ast.parse(source))
+
+
+Definition = ast.FunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign
+
+
+def modules(root: Path) -> list[Module]:
+    """Return the modules below a package's folder, by name."""
+    return sorted((Module.read(root, p) for p in root.rglob("*.py")), key=lambda m: m.name)
+
+
+def public(body: list[ast.stmt]) -> Iterator[tuple[str, Definition]]:
+    """Yield (name, definition) of what a body defines under a public name, in order."""
+    for s in body:
+        if isinstance(s, ast.FunctionDef | ast.ClassDef):
+            targets = [s.name]
+        elif isinstance(s, ast.Assign):
+            targets = [t.id for t in s.targets if isinstance(t, ast.Name)]
+        elif isinstance(s, ast.AnnAssign) and isinstance(s.target, ast.Name):
+            targets = [s.target.id]
+        else:
+            continue
+        for name in targets:
+            if not name.startswith("_"):
+                yield name, cast(Definition, s)
+
+
+def exported(module: Module) -> dict[str, str]:
+    """Return the public names that a module takes from others and lists in `__all__`: name -> full name."""
+    found: dict[str, str] = {}
+    listed: set[str] = set()
+    for s in module.tree.body:
+        if isinstance(s, ast.ImportFrom) and s.module:
+            found |= {a.asname or a.name: f"{s.module}.{a.name}" for a in s.names}
+        if isinstance(s, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in s.targets):
+            listed = set(ast.literal_eval(s.value))
+    return {k: v for k, v in sorted(found.items()) if k in listed}
+
+
+# Docstrings
+
+
+def inline(text: str) -> list[nodes.Node]:
+    """Return text with `code` and **strong** parts."""
+    out: list[nodes.Node] = []
+    for i, part in enumerate(re.split(r"(`[^`]+`|\*\*[^*]+\*\*)", text)):
+        if i % 2 and part.startswith("`"):
+            out.append(nodes.literal("", part.strip("`")))
+        elif i % 2:
+            out.append(nodes.strong("", part.strip("*")))
+        elif part:
+            out.append(nodes.Text(part))
+    return out
+
+
+def laid_out(docstring: str) -> list[nodes.Node]:
+    """Return a docstring as nodes: paragraphs, lists, tables, code, and lines "name: meaning"."""
+    out: list[nodes.Node] = []
+    for block in re.split(r"\n[ \t]*\n", cleandoc(docstring)):
+        lines = block.rstrip().splitlines()
+        if not lines:
+            continue
+        if all(line.startswith("    ") for line in lines):
+            code = "\n".join(line[4:] for line in lines)
+            if out and isinstance(out[-1], nodes.literal_block):  # one block with an empty line in it
+                code = f"{out.pop().astext()}\n\n{code}"
+            out.append(nodes.literal_block(code, code, language="text"))
+        elif lines[0].startswith("|") and len(lines) > 2:
+            out.append(_table(lines))
+        elif any(ITEM.match(line) for line in lines):
+            out += _items(lines)
+        elif FIELD.match(lines[0]):
+            block_ = nodes.line_block(classes=["api-fields"])
+            for line in _joined(lines, FIELD):
+                for pair in PAIRS.split(line):
+                    name, _, meaning = pair.partition(": ")
+                    block_ += nodes.line("", "", nodes.literal("", name.replace("`", "")), *inline(f" {meaning}"))
+            out.append(block_)
+        else:
+            out.append(nodes.paragraph("", "", *inline(" ".join(line.strip() for line in lines))))
+    return out
+
+
+def _joined(lines: list[str], start: re.Pattern[str]) -> list[str]:
+    """Return logical lines: what does not begin a new one goes on with the one before."""
+    out: list[str] = []
+    for line in lines:
+        if start.match(line) or not out:
+            out.append(line)
+        else:
+            out[-1] += " " + line.strip()
+    return out
+
+
+def _items(lines: list[str]) -> list[nodes.Node]:
+    first = next(i for i, line in enumerate(lines) if ITEM.match(line))
+    out: list[nodes.Node] = []
+    if first:
+        out.append(nodes.paragraph("", "", *inline(" ".join(line.strip() for line in lines[:first]))))
+    kind = nodes.bullet_list if lines[first].startswith("*") else nodes.enumerated_list
+    listed = kind(bullet="*") if kind is nodes.bullet_list else kind(enumtype="arabic", prefix="", suffix=".")
+    for line in _joined(lines[first:], ITEM):
+        listed += nodes.list_item("", nodes.paragraph("", "", *inline(ITEM.sub("", line))))
+    return [*out, listed]
+
+
+def _table(lines: list[str]) -> nodes.table:
+    rows = [[c.strip() for c in re.split(r"(?<!\\)\|", line.strip().strip("|"))] for line in _rows(lines)]
+    width = max(map(len, rows))
+    group = nodes.tgroup(cols=width)
+    group += [nodes.colspec(colwidth=1) for _ in range(width)]
+    for part, which in ((nodes.thead(), rows[:1]), (nodes.tbody(), rows[2:])):
+        for cells in which:
+            row = nodes.row()
+            for cell in cells + [""] * (width - len(cells)):
+                row += nodes.entry("", nodes.paragraph("", "", *inline(cell)))
+            part += row
+        group += part
+    return nodes.table("", group)
+
+
+def _rows(lines: list[str]) -> list[str]:
+    out: list[str] = []
+    for line in lines:
+        if line.startswith("|") or not out:
+            out.append(line)
+        else:
+            out[-1] += " " + line.strip()
+    return out
+
+
+# Definitions
+
+
+def signature(f: ast.FunctionDef, method: bool = False) -> str:
+    """Return a function's parameters and what it returns, as written."""
+    arguments = f.args
+    if method and not any(isinstance(d, ast.Name) and d.id == "staticmethod" for d in f.decorator_list):
+        arguments = ast.parse(f"def f({ast.unparse(arguments)}): ...").body[0].args  # type: ignore[attr-defined]
+        (arguments.posonlyargs or arguments.args)[:1] = []
+    returns = f" -> {ast.unparse(f.returns)}" if f.returns else ""
+    return f"({ast.unparse(arguments)}){returns}"
+
+
+def is_property(f: ast.FunctionDef) -> bool:
+    return any(isinstance(d, ast.Name) and d.id in ("property", "cached_property") for d in f.decorator_list)
+
+
+def fields(c: ast.ClassDef, source: str) -> str:
+    """Return the source of a class's public fields, with the comments beside and above them."""
+    lines, out = source.splitlines(), []
+    for s in c.body:
+        if isinstance(s, ast.Assign | ast.AnnAssign) and any(True for _ in public([s])):
+            first = s.lineno - 1
+            while first > 0 and lines[first - 1].lstrip().startswith("#"):
+                first -= 1
+            out += [line[s.col_offset :] for line in lines[first : s.end_lineno]]
+    return "\n".join(out)
+
+
+def shown(s: ast.Assign | ast.AnnAssign, source: str) -> tuple[str, str]:
+    """Return a constant's type and value in one short line, and the comment beside it."""
+    line = source.splitlines()[(s.end_lineno or s.lineno) - 1]
+    tail = re.search(r"  # (?!type:|fmt:|noqa)(.*)$", line)
+    kind = f": {ast.unparse(s.annotation)}" if isinstance(s, ast.AnnAssign) else ""
+    value = "" if s.value is None else " = " + " ".join(ast.unparse(s.value).split())
+    text = kind + value
+    return text if len(text) <= LONGEST else text[: LONGEST - 2] + " …", tail[1] if tail else ""
+
+
+class ApiReference(SphinxDirective):
+    """Sections, one a module, of everything public in the named modules and what lies below them."""
+
+    required_arguments = 1
+    final_argument_whitespace = True
+    option_spec = {"without": directives.unchanged}  # noqa: RUF012 - docutils' own form
+
+    def run(self) -> list[nodes.Node]:
+        root = Path(self.env.srcdir) / "affectcore"
+        below = lambda name, tops: any(name == t or name.startswith(t + ".") for t in tops)  # noqa: E731
+        tops, without = self.arguments[0].split(), self.options.get("without", "").split()
+        found = [m for m in modules(root) if below(m.name, tops) and not below(m.name, without)]
+        out: list[nodes.Node] = []
+        for m in found:
+            self.env.note_dependency(str(m.path))
+            if ast.get_docstring(m.tree) or any(True for _ in public(m.tree.body)):
+                out.append(self.module(m))
+        missing = [t for t in tops if not any(m.name == t or m.name.startswith(t + ".") for m in found)]
+        if missing:
+            raise self.error(f"api-reference: there is no module {missing[0]}")
+        return out
+
+    @property
+    def python(self) -> PythonDomain:
+        return cast(PythonDomain, self.env.get_domain("py"))
+
+    def module(self, m: Module) -> nodes.section:
+        section = nodes.section(ids=[m.name], names=[])
+        section += nodes.title("", "", nodes.literal("", m.name))
+        self.state.document.note_explicit_target(section)
+        self.python.note_module(m.name, m.name, "", "", False)
+        self.python.note_object(m.name, "module", m.name, location=section)
+        section += laid_out(ast.get_docstring(m.tree, clean=True) or "")
+        given = exported(m)
+        if given:
+            taken = nodes.paragraph("", "From elsewhere: ")
+            for i, (name, home) in enumerate(given.items()):
+                link = addnodes.pending_xref(
+                    "", nodes.literal("", name), refdomain="py", reftype="obj", reftarget=home, refexplicit=True,
+                    refwarn=True, refdoc=self.env.docname,
+                )  # fmt: skip
+                taken += [*([nodes.Text(", ")] if i else []), link]
+            section += taken
+        for name, s in public(m.tree.body):
+            if isinstance(s, ast.ClassDef):
+                section += self.of_class(m, s)
+            elif isinstance(s, ast.FunctionDef):
+                section += self.entry(f"{m.name}.{name}", "function", signature(s), ast.get_docstring(s))
+            else:
+                text, comment = shown(s, m.source)
+                section += self.entry(f"{m.name}.{name}", "data", text, comment)
+        return section
+
+    def of_class(self, m: Module, c: ast.ClassDef) -> list[nodes.Node]:
+        bases = [ast.unparse(b) for b in c.bases]
+        full = f"{m.name}.{c.name}"
+        out = self.entry(full, "class", f"({', '.join(bases)})" if bases else "", ast.get_docstring(c))
+        content = cast(Any, out[-1])[-1]
+        written = fields(c, m.source)
+        if written:
+            content += nodes.literal_block(written, written, language="python")
+        for name, s in public(c.body):
+            if isinstance(s, ast.FunctionDef):
+                kind = "property" if is_property(s) else "method"
+                returns = f": {ast.unparse(s.returns)}" if s.returns else ""
+                text = returns if kind == "property" else signature(s, method=True)
+                content += self.entry(f"{full}.{name}", kind, text, ast.get_docstring(s), inside=c.name)
+        return out
+
+    def entry(self, full: str, kind: str, text: str, docstring: str | None, inside: str = "") -> list[nodes.Node]:
+        """Return one name: its place in the index, its signature and what its docstring says."""
+        module, _, name = full.rpartition(".")
+        short = f"{inside}.{name}" if inside else name
+        line = addnodes.desc_signature(short, "", ids=[full], module=module, fullname=short, classes=["py"])
+        if kind in ("class", "property"):
+            line += addnodes.desc_annotation(f"{kind} ", f"{kind} ")
+        line += addnodes.desc_name(name, name)
+        line += nodes.inline(text, text, classes=["api-signature"])
+        self.state.document.note_explicit_target(line)
+        self.python.note_object(full, kind, full, location=line)
+        content = addnodes.desc_content("", *laid_out(docstring or ""))
+        index = addnodes.index(entries=[("single", f"{short} ({module.removesuffix('.' + inside)})", full, "", None)])
+        return [
+            index,
+            addnodes.desc(
+                "", line, content, domain="py", objtype=kind, desctype=kind, no_index=False, classes=["py", kind]
+            ),
+        ]
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    app.add_directive("api-reference", ApiReference)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,143 @@
+"""The API reference: every module on one page, every public name shown, docstrings kept word for word."""
+
+import ast
+import importlib.util
+import inspect
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from bs4 import BeautifulSoup
+from docutils import nodes
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted((ROOT / "book" / "reference").glob("*.md"))
+SITE = ROOT / "_build" / "html" / "book" / "reference"
+
+
+@pytest.fixture(scope="module")
+def extension() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("reference", ROOT / "book" / "_ext" / "reference.py")
+    assert spec is not None
+    assert spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    sys.modules["reference"] = made
+    spec.loader.exec_module(made)
+    return made
+
+
+def _below(name: str, tops: list[str]) -> bool:
+    return any(name == t or name.startswith(t + ".") for t in tops)
+
+
+def test_every_module_stands_on_one_page(extension: ModuleType) -> None:
+    asked = []
+    for page in PAGES:
+        for names, without in re.findall(
+            r"```\{api-reference\} (.*)\n(?::without: (.*)\n)?```", page.read_text("utf-8")
+        ):
+            asked.append((names.split(), without.split()))
+    assert len(asked) == len(PAGES) == 10
+    for m in extension.modules(ROOT / "affectcore"):
+        pages = [a for a, without in asked if _below(m.name, a) and not _below(m.name, without)]
+        bare = not ast.get_docstring(m.tree) and not any(extension.public(m.tree.body))
+        assert len(pages) == 1 or (bare and not pages) or m.name == "affectcore", m.name
+
+
+def test_public_names_are_those_that_python_finds(extension: ModuleType) -> None:
+    for name in ("affectcore.data.schema", "affectcore.evaluation.statistics", "affectcore.training.recipe"):
+        module = importlib.import_module(name)
+        own = {
+            k
+            for k, v in vars(module).items()
+            if not k.startswith("_") and getattr(v, "__module__", name) == name and not inspect.ismodule(v)
+        }
+        source = extension.Module.read(ROOT / "affectcore", Path(str(module.__file__)))
+        assert own & {n for n, _ in extension.public(source.tree.body)} == {
+            k for k in own if callable(vars(module)[k]) or k.isupper()
+        } - {k for k in own if not re.search(rf"^(def|class) {k}\b|^{k}\b", source.source, re.M)}
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[A-Za-z]{3,}", re.sub(r"`|\*\*", "", text))
+
+
+def test_docstrings_lose_no_word(extension: ModuleType) -> None:
+    count = 0
+    for m in extension.modules(ROOT / "affectcore"):
+        for node in ast.walk(m.tree):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module) and (text := ast.get_docstring(node)):
+                shown = "\n".join(n.astext() for n in extension.laid_out(text))
+                assert sorted(_words(shown)) == sorted(_words(text)), (m.name, text)
+                count += 1
+    assert count > 1000
+
+
+def test_forms_of_a_docstring(extension: ModuleType) -> None:
+    made = extension.laid_out(
+        """Return `x`.
+
+        a, b: first thing. c: second
+            and more of it.   d: another. Not: a field
+        low (float): bound
+
+            code here
+
+            and there
+
+        * one
+          goes on
+        * two
+
+        | symbol | name |
+        |---|---|
+        | x | input |
+        """
+    )
+    assert [type(n) for n in made] == [
+        nodes.paragraph, nodes.line_block, nodes.literal_block, nodes.bullet_list, nodes.table
+    ]  # fmt: skip
+    lines = ["a, b first thing.", "c second and more of it.", "d another. Not: a field", "low (float) bound"]
+    assert [line.astext() for line in made[1]] == lines
+    assert made[2].astext() == "code here\n\nand there"
+    assert [i.astext() for i in made[3]] == ["one goes on", "two"]
+    assert [c.astext() for c in made[4].findall(nodes.entry)] == ["symbol", "name", "x", "input"]
+
+
+def test_signatures_fields_and_constants(extension: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "p").mkdir()
+    file = tmp_path / "p" / "m.py"
+    file.write_text(
+        "from p.other import given, hidden\n__all__ = ['given', 'C']\nLIMIT: int = 3  # most\n_PRIVATE = 1\n"
+        "class C(Base):\n    '''Doc.'''\n    # above\n    a: int = 1  # beside\n    _b: int = 2\n\n"
+        "    @property\n    def p(self) -> int: ...\n    def m(self, x: int = 0) -> str: ...\n"
+        "    @staticmethod\n    def s(x): ...\n    def _no(self): ...\n"
+    )
+    m = extension.Module.read(tmp_path / "p", file)
+    assert m.name == "p.m"
+    assert extension.exported(m) == {"given": "p.other.given"}
+    (limit, constant), (name, c) = extension.public(m.tree.body)
+    assert (limit, name) == ("LIMIT", "C")
+    assert extension.shown(constant, m.source) == (": int = 3", "most")
+    assert extension.fields(c, m.source) == "# above\na: int = 1  # beside"
+    members = dict(extension.public(c.body))
+    assert list(members) == ["a", "p", "m", "s"]
+    assert extension.is_property(members["p"])
+    assert extension.signature(members["m"], method=True) == "(x: int=0) -> str"
+    assert extension.signature(members["s"], method=True) == "(x)"
+
+
+@pytest.mark.skipif(not (SITE / "front_door.html").is_file(), reason="no site built; run `make site`")
+def test_the_site_lists_every_public_name_once(extension: ModuleType) -> None:
+    ids: list[str] = []
+    for page in SITE.glob("*.html"):
+        soup = BeautifulSoup(page.read_text("utf-8"), "html.parser")
+        ids += [str(t["id"]) for t in soup.select("dt[id], section[id]") if str(t["id"]).startswith("affectcore.")]
+    assert len(ids) == len(set(ids))
+    wanted = {
+        f"{m.name}.{name}" for m in extension.modules(ROOT / "affectcore") for name, _ in extension.public(m.tree.body)
+    }
+    assert wanted <= set(ids), sorted(wanted - set(ids))[:10]
+    assert len(wanted) > 1000
