@@ -97,6 +97,7 @@ class Made:
             extra["gradients"] = {
                 "norms": dict.fromkeys(("reconstructors", "fusion"), norms),
                 "cosine": {k: [self.cosine] for k in ("reconstructors", "fusion")},
+                "summed": 64,
             }
         if "audit" in look:
             rng = np.random.default_rng(s.seed)
