@@ -18,7 +18,7 @@ LOOKS = [x for x in diagnose.LOOKS if x != "grid"]
 
 def spec(arm: str, look: list[str]) -> RunSpec:
     s = next(s for s in STUDY.specs("smoke") if s.arm == arm and s.data.name == "lexicon_headline")
-    return replace(s, options={"look": look, "also": ["rmfm 0.5", "rmfm 0.9", "rmfm 1"]})
+    return replace(s, options={"look": look, "also": ["rmfm 0.5", "rmfm 0.9", "rmfm 1"], "of": ["iid", "ood"]})
 
 
 @pytest.fixture(scope="module")

@@ -66,10 +66,11 @@ class Made:
         at = {"rmfm 0.9": self.gain("at .9"), "rmfm 1": self.gain("at 1")}
         conditions = (*s.conditions, *(ALSO[n] for n in s.options.get("also", ())))
         curve = {c.name: x + CURVE.get(c.name, 0.0) + at.get(c.name, 0.0) for c in conditions}
+        of = ("valid", *s.options.get("of", ()))
         extra: dict[str, Any] = {
-            "acc2": dict.fromkeys(parts, curve),
-            "auilc": {p: area(conditions, curve) for p in parts},
+            "acc2": {p: curve if p in of or len(s.conditions) > 1 else {"clean": curve["clean"]} for p in parts},
         }
+        extra["auilc"] = {p: area([c for c in conditions if c.name in v], v) for p, v in extra["acc2"].items()}
         whole = curve["clean"]
         if "tau" in look or "tau_all" in look:
             kinds = ["words", "oracle", "shuffled"] + ["published"] * ("tau_all" in look)

@@ -1,10 +1,10 @@
 """The study's executor: trains and scores as ever, and looks at what was learned, mostly by scoring the model again.
 
 An arm asks for it by `execute="affectcore.studies.cider.diagnose:train_and_look"` and by `options`: "look", a list of
-words of LOOKS, and "also", conditions of ALSO in which the model is scored beside the spec's own, in large batches and
-without predictions being kept. Parts: "valid"; "iid", a test set of the training distribution; "ood", one whose words
-go with other labels, where the data have one. Accuracy of signs ("acc2") leaves neutral samples out; deciding for
-neutral is an error.
+words of LOOKS; "also", conditions of ALSO in which the model is scored beside the spec's own, without predictions being
+kept; "of", the parts that are scored so beside valid. Parts: "valid"; "iid", a test set of the training distribution;
+"ood", one whose words go with other labels, where the data have one. Accuracy of signs ("acc2") leaves neutral samples
+out; deciding for neutral is an error.
 
 In `extra` always: `acc2[part][condition]` and `auilc[part]`, the area under acc2 over the rates of RMFM.
 
@@ -50,7 +50,6 @@ __all__ = ["modules", "train_and_look"]
 LOOKS = ("tau", "tau_all", "causal", "parts", "bounds", "modes", "order", "means", "grid", "sensors")
 TAUS = tuple(round(0.1 * i, 1) for i in range(31))
 ITEMS = 2000  # test items of the looks that illustrate: tau_all on incomplete samples, modes, means, grid, sensors
-WIDE = 3000  # samples a forward pass
 _RATES = [("rmfm", r) for r in (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)] + [("rmm", 0.5)]
 ALSO = {f"{mode} {r:g}": Condition(f"{mode} {r:g}", f"missing/{mode}", r) for mode, r in _RATES}
 TAU_RATES = (0.5, 0.9, 1.0)  # of incomplete samples whose tau is swept
@@ -66,7 +65,7 @@ Change = Callable[[Batch], Batch]
 
 def train_and_look(specs: Sequence[RunSpec], device: str = "cpu") -> list[Outcome | AffectError]:
     """Return what `train_and_score` returns, with what the arm's options ask for. Raises ConfigError for others."""
-    known = {"look": LOOKS, "also": tuple(ALSO)}
+    known = {"look": LOOKS, "also": tuple(ALSO), "of": ("iid", "ood")}
     for name, value in specs[0].options.items():
         if unknown := [x for x in value if x not in known.get(name, ())]:
             legal = "; ".join(f"{k}: {', '.join(v)}" for k, v in known.items())
@@ -81,8 +80,9 @@ def inspect(f: Fitted) -> dict[str, Any]:
     for part, split in parts(f).items():
         batch = f.data.split(split, f.selection)
         found = {c.name: acc2(batch.target.numpy(), f.scores[split, c.name]) for c in f.spec.conditions}
-        found |= {c.name: scored(f, masked(c, f.spec.seed)(batch)) for c in conditions(f) if c.name not in found}
-        out["acc2"][part], out["auilc"][part] = found, area(conditions(f), found)
+        if part in ("valid", *f.spec.options.get("of", ())):
+            found |= {c.name: scored(f, masked(c, f.spec.seed)(batch)) for c in conditions(f) if c.name not in found}
+        out["acc2"][part], out["auilc"][part] = found, area([c for c in conditions(f) if c.name in found], found)
     looks: dict[str, Callable[[Fitted], Any]] = {
         "causal": causal, "parts": without_others, "bounds": bounds, "modes": modes, "order": order, "means": means,
         "grid": grid, "sensors": sensors,
@@ -137,11 +137,9 @@ def area(conditions: Sequence[Condition], values: Mapping[str, float]) -> float 
     return float(auilc(sorted(rates), [values[rates[r]] for r in sorted(rates)]))
 
 
-def log_scores(model: AffectModel, batch: Batch, seed: int, size: int | None = None) -> Floats:
-    """Return log-probabilities (N, C) in evaluation, `size` samples at a time: by default many, but as few as in
-    training's evaluation where a prediction depends on its batch."""
+def log_scores(model: AffectModel, batch: Batch, seed: int, size: int = CHUNK) -> Floats:
+    """Return log-probabilities (N, C) in evaluation, `size` samples at a time."""
     like = next(model.parameters()).detach()
-    size = size or (CHUNK if getattr(model.config, "positions", "") == "batch" else WIDE)
     out: list[Tensor] = []
     with torch.no_grad():
         for i, rows in enumerate(torch.arange(len(batch)).split(size)):
@@ -327,7 +325,7 @@ def order(f: Fitted) -> dict[str, Any]:
     """Return the largest and the mean change of log-probabilities, and the share of decisions that change: with the
     samples in another order, and with batches of 32 and of 1 instead of CHUNK."""
     batch, seed = batch_of(f, "iid", 2 * CHUNK), f.spec.seed
-    usual = log_scores(f.model, batch, seed, CHUNK)
+    usual = log_scores(f.model, batch, seed)
     shuffle = rng(seed, "look", "order").permutation(len(batch))
     out = {}
     for name, rows, size in (("order", shuffle, CHUNK), ("32", np.arange(len(batch)), 32), ("1", np.arange(64), 1)):

@@ -27,7 +27,7 @@ SIZES = {"train": 4000, "valid": 1000, "test": 6000}
 
 
 def _world(label: str, setting: str, **change: Any) -> DataSpec:
-    options = {"settings": setting, "sizes": SIZES} | ({"change": change} if change else {})
+    options = {"settings": setting, "sizes": SIZES, "change": {"steps": 8, **change}}  # utterances of at most 8 words
     return DataSpec(label, "world", "lexicon", options, transforms=SCALED)
 
 
@@ -64,13 +64,14 @@ ORACLE_EPOCH: Options = {"selection": "oracle_test_epoch"}  # as the first relea
 
 def _arm(
     name: str, data: tuple[str, ...], tier: Tier = 1, *, look: str = "", preset: str = "clean",
-    recipe: Options | None = None, also: str = RATES, model: str = "cider",
+    recipe: Options | None = None, also: str = RATES, of: str = "iid ood", model: str = "cider",
     augment: Condition | None = None, **changes: Any,
 ) -> Arm:  # fmt: skip
     """An arm of CIDer, or of another `model`; `look`: words of diagnose.LOOKS, `also`: conditions beside the complete
-    samples. On the corpora alone these are the study's own, so that predictions are kept and intervals span items."""
+    samples, on the parts `of`, none if "". On the corpora alone conditions are the study's own, so that predictions are
+    kept and intervals span items."""
     corpus = set(data) <= set(CORPORA)
-    options: Options = {"look": look.split(), "also": [] if corpus else also.split(", ")}
+    options: Options = {"look": look.split(), "also": [] if corpus or not of else also.split(", "), "of": of.split()}
     conditions = (CLEAN, *RMFM) if corpus else (CLEAN,)
     return Arm(
         name, model, preset, changes, "cider", recipe or {}, augment, options, tier, data, conditions, EXECUTE
@@ -100,20 +101,19 @@ PUBLISHED: dict[str, Any] = {"preset": "author", "special": None, "recipe": ORAC
 REFERENCE = (
     _arm("cider", IN_WORLDS, look="tau causal bounds", also=MODALITIES_TOO),
     _arm("cider_corpus", CORPORA, look="tau bounds"),
-    _arm("linear", IN_WORLDS, head="linear"),  # an ordinary classifier for the mixture
-    _arm("zeros", IN_WORLDS, encodings="zeros"),  # the mixture without class means
-    _arm("position", IN_WORLDS, missing="position"),
-    _arm("whole", IN_WORLDS, missing="whole", also=MODALITIES_TOO),
-    _arm("unmasked", IN_WORLDS, missing="none", also=MODALITIES_TOO),
+    _arm("linear", IN_WORLDS, of="ood", head="linear"),  # an ordinary classifier for the mixture
+    _arm("zeros", IN_WORLDS, of="iid", encodings="zeros"),  # the mixture without class means
+    _arm("position", IN_WORLDS, of="iid", missing="position"),
+    _arm("whole", IN_WORLDS, of="iid", missing="whole", also=MODALITIES_TOO),
+    _arm("unmasked", IN_WORLDS, of="iid", missing="none", also=MODALITIES_TOO),
     _arm("linear_corpus", CORPORA, 2, look="tau", head="linear"),
     _arm("zeros_corpus", CORPORA, 2, encodings="zeros"),
 )
 COMPARED = (
     *(_arm(m, IN_WORLDS, model=m) for m in BASELINES),
     *(_arm(f"{m}_corpus", CORPORA, model=m) for m in BASELINES),
-    *(_maci(f"{m}_maci", m, IN_WORLDS, look="tau causal") for m in BASELINES),
-    *(_maci(f"{m}_zeros", m, HEADLINE, 2, look="tau_all", encodings="zeros") for m in BASELINES),
-    *(_arm(f"{m}_modes", HEADLINE, 2, look="modes", model=m) for m in BASELINES),
+    *(_maci(f"{m}_maci", m, IN_WORLDS, look="tau causal", of="") for m in BASELINES),
+    *(_maci(f"{m}_zeros", m, HEADLINE, 2, look="tau_all", of="", encodings="zeros") for m in BASELINES),
     _arm("mlp", HEADLINE, 2, model="mlp", augment=HIDDEN),
     _arm("mlp_corpus", CORPORA, 2, model="mlp", augment=HIDDEN),
 )
@@ -134,34 +134,42 @@ SECOND = (
         look="tau_all modes order means grid sensors bounds",
         also=SWEEP,
     ),
-    _arm("linear_looked_at", HEADLINE, 2, look="sensors", head="linear"),
-    _arm("unmasked_looked_at", HEADLINE, 2, look="modes sensors", missing="none"),
+    _arm("linear_looked_at", HEADLINE, 2, look="sensors", of="", head="linear"),
+    _arm("unmasked_looked_at", HEADLINE, 2, look="modes sensors", of="", missing="none"),
     # what stands in for class means
-    *(_arm(f"means_{e}", HEADLINE, 2, encodings=e) for e in ("learned", "shuffled", "random")),
+    *(_arm(f"means_{e}", HEADLINE, 2, of="iid", encodings=e) for e in ("learned", "shuffled")),
     # how steps are hidden in training
-    _arm("position_looked_at", HEADLINE, 2, look="modes", missing="position"),
-    _arm("fixed", HEADLINE, 2, look="modes", missing="fixed", missing_rate=0.5),
-    _arm("modality", HEADLINE, 2, look="modes", missing="modality"),
-    _arm("half", HEADLINE, 2, look="modes", missing="half"),
-    _arm("whole_looked_at", HEADLINE, 2, look="modes", missing="whole"),
+    _arm("position_looked_at", HEADLINE, 2, look="modes", of="", missing="position"),
+    _arm("fixed", HEADLINE, 2, look="modes", of="", missing="fixed", missing_rate=0.5),
+    _arm("modality", HEADLINE, 2, look="modes", of="", missing="modality"),
+    _arm("half", HEADLINE, 2, look="modes", of="", missing="half"),
+    _arm("whole_looked_at", HEADLINE, 2, look="modes", of="", missing="whole"),
     # order and place
-    _arm("positions_batch", HEADLINE, 2, look="order", positions="batch"),
-    _arm("positions_time", HEADLINE, 2, positions="time"),
-    _arm("positions_none", HEADLINE, 2, positions="none"),
+    _arm("positions_batch", HEADLINE, 2, look="order", of="iid", positions="batch"),
+    _arm("positions_time", HEADLINE, 2, of="iid", positions="time"),
+    _arm("positions_none", HEADLINE, 2, of="iid", positions="none"),
     # teachers
-    _arm("separate_teacher", HEADLINE, 2, teacher="own"),
-    _arm("average_teacher", HEADLINE, 2, teacher="average", teacher_decay=0.9),
-    _arm("frozen_teacher", HEADLINE, 2, recipe=AFTER, teacher="own", teacher_epochs=4),
+    _arm("separate_teacher", HEADLINE, 2, of="iid", teacher="own"),
+    _arm("average_teacher", HEADLINE, 2, of="iid", teacher="average", teacher_decay=0.9),
+    _arm("frozen_teacher", HEADLINE, 2, of="iid", recipe=AFTER, teacher="own", teacher_epochs=4),
     _arm(
-        "large_teacher", HEADLINE, 2, recipe=AFTER, teacher="own", teacher_epochs=4, teacher_width=32, teacher_layers=2
+        "large_teacher",
+        HEADLINE,
+        2,
+        of="iid",
+        recipe=AFTER,
+        teacher="own",
+        teacher_epochs=4,
+        teacher_width=32,
+        teacher_layers=2,
     ),
     # alignment of frames
-    *(_arm(f"align_{a}", ("frames_headline",), 2, alignment=a) for a in ("attention", "chunks", "convolution", "none")),
+    *(_arm(f"align_{a}", ("frames_headline",), 2, of="iid", alignment=a) for a in ("attention", "chunks")),
 )
 PUBLISHED_PROTOCOL = (
-    _arm("published", HEADLINE, look="tau_all order means", **PUBLISHED),
+    _arm("published", HEADLINE, look="tau_all order means", of="", **PUBLISHED),
     _arm("published_corpus", CORPORA, look="tau_all", **PUBLISHED),
-    *(_arm(f"published_{m}", HEADLINE, 2, model=m, preset="author", recipe=ORACLE_EPOCH) for m in BASELINES),
+    *(_arm(f"published_{m}", HEADLINE, 2, of="", model=m, preset="author", recipe=ORACLE_EPOCH) for m in BASELINES),
     *(_arm(f"published_{m}_corpus", ("mosi",), 2, model=m, preset="author", recipe=ORACLE_EPOCH) for m in BASELINES),
 )
 COUNTED = (
