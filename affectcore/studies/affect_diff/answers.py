@@ -17,15 +17,27 @@ from affectcore.studies import answers, readings
 from affectcore.studies.affect_diff import paper
 from affectcore.studies.affect_diff.diagnose import EDGE
 from affectcore.studies.affect_diff.evidence import BALANCED, ORACLE, REFERENCE, WORLD, rare_recall
-from affectcore.studies.answers import Share, about, counted, listed, number, said, signed, sort_out, spanned, trend
+from affectcore.studies.answers import (
+    ALPHA,
+    Share,
+    about,
+    counted,
+    listed,
+    number,
+    said,
+    signed,
+    sort_out,
+    spanned,
+    trend,
+)
 from affectcore.studies.claims import Results
 from affectcore.studies.readings import Floats, Reading, scored
 from affectcore.studies.store import RunRecord
 
 __all__ = [
-    "Share", "about", "arms_table", "at_zero", "bound", "change", "counted", "crossed", "differences", "directed",
-    "distance", "graphs", "listed", "number", "one_way", "perturbed", "rare_counts", "runs", "said", "signed",
-    "sort_out", "spanned", "trend", "turned_right", "values",
+    "ALPHA", "Share", "about", "arms_table", "at_zero", "bound", "change", "counted", "crossed", "differences",
+    "directed", "distance", "graphs", "listed", "number", "one_way", "perturbed", "rare_counts", "runs", "said",
+    "signed", "sort_out", "spanned", "trend", "turned_right", "values",
 ]  # fmt: skip
 HEADLINE = f"{WORLD}_headline"
 
