@@ -49,6 +49,20 @@ def differences(a: BySeed, b: BySeed, what: str = "the arms") -> Floats:
     return np.array([a[s] - b[s] for s in both])
 
 
+def between(results: Results, arm: str, against: str, data: str, read: Reading, other: str = "") -> Floats:
+    """Return one arm minus another by seed on a data label; other: the second arm's label, where it is another.
+
+    Raises StoreError if they share fewer than two seeds.
+    """
+    a, b = values(results, arm, data, read), values(results, against, other or data, read)
+    return differences(a, b, f"{arm} and {against} on {data}")
+
+
+def change(results: Results, arm: str, against: str, data: str, read: Reading, other: str = "") -> PairedComparison:
+    """Return `between` as a comparison with zero."""
+    return about(between(results, arm, against, data, read, other))
+
+
 def about(differences: ArrayLike) -> PairedComparison:
     """Return differences by seed as a comparison with zero."""
     d = np.asarray(differences, float)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from affectcore.errors import StoreError
+from affectcore.errors import EvaluationError, StoreError
 from affectcore.evaluation.statistics import PairedComparison, compare
 from affectcore.evaluation.verdict import Evidence, Fact, Part, Scope
 from affectcore.studies.claims import Claim, Results
@@ -141,11 +141,11 @@ def effects(y: Mapping[tuple[int, ...], Floats], factors: str) -> dict[str, Floa
 
     y[levels]: readings (S,) of the cell whose factors, in the order of the letters, are on (1) or off (0). An effect is
     the mean with minus the mean without; an interaction is half the difference of an effect with and without the next
-    factor, and so on. Raises ValueError unless all 2^k cells are there.
+    factor, and so on. Raises EvaluationError unless all 2^k cells are there.
     """
     k = len(factors)
     if set(y) != {tuple(c) for c in np.ndindex(*(2,) * k)}:
-        raise ValueError(f"factorial {factors}: needs all {2**k} cells, got {sorted(y)}")
+        raise EvaluationError(f"factorial {factors}: needs all {2**k} cells, got {sorted(y)}")
     out = {}
     for mask in range(1, 2**k):
         name = "".join(f for i, f in enumerate(factors) if mask >> i & 1)

@@ -305,6 +305,8 @@ class AffectClassifier(ClassifierMixin, _Estimator):
 class AffectRegressor(RegressorMixin, _Estimator):
     """Regressor over any registered model, y (N,). `score` is R squared."""
 
+    # scikit-learn reads parameters off this signature alone, so those of `_Estimator` stand here again
+
     def __init__(
         self,
         model: str = "mlp",

@@ -2,25 +2,13 @@
 
 from types import SimpleNamespace
 
-import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
 from affectcore.figures import affect_diff as figures
-from affectcore.figures.style import use_style
 from affectcore.studies.affect_diff import paper
 from affectcore.studies.store import COLUMNS
-
-
-@pytest.fixture(autouse=True)
-def _style():
-    mpl.use("Agg")
-    with mpl.rc_context():
-        use_style()
-        yield
-    plt.close("all")
 
 
 @pytest.fixture

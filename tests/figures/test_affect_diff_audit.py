@@ -1,25 +1,13 @@
 """The audit's pictures: arms, orders, seeds and the author's records stand where their numbers say."""
 
-import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
 from affectcore.errors import ConfigError
 from affectcore.figures import affect_diff_audit as figures
-from affectcore.figures.style import use_style
 from affectcore.studies.affect_diff import paper
 from affectcore.studies.affect_diff.audit import expected_maximum
-
-
-@pytest.fixture(autouse=True)
-def _style():
-    mpl.use("Agg")
-    with mpl.rc_context():
-        use_style()
-        yield
-    plt.close("all")
 
 
 def points(ax, marker):

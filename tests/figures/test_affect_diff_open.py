@@ -1,7 +1,6 @@
 """Figures of ablations and open questions: what is given is what is drawn."""
 
 import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,17 +8,7 @@ import pytest
 from affectcore.errors import ConfigError
 from affectcore.evaluation.statistics import t_interval
 from affectcore.figures import affect_diff_open as figures
-from affectcore.figures.style import use_style
 from affectcore.studies.affect_diff.answers import Share, about
-
-
-@pytest.fixture(autouse=True)
-def _style():
-    mpl.use("Agg")
-    with mpl.rc_context():
-        use_style()
-        yield
-    plt.close("all")
 
 
 def drawn(ax, marker):

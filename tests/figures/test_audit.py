@@ -1,23 +1,10 @@
 """The gradient audit's picture and the boxes: every number, every missing path and every arrow is there."""
 
-import matplotlib as mpl
-import matplotlib.pyplot as plt
 import pandas as pd
-import pytest
 from matplotlib.patches import Rectangle
 
 from affectcore.figures.audit import reach_plot
 from affectcore.figures.diagram import flow_plot
-from affectcore.figures.style import use_style
-
-
-@pytest.fixture(autouse=True)
-def _style():
-    mpl.use("Agg")
-    with mpl.rc_context():
-        use_style()
-        yield
-    plt.close("all")
 
 
 def table(rows):

@@ -1,7 +1,5 @@
 """The pictures that all papers share: every estimate, interval, seed, margin and verdict given is what is drawn."""
 
-import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,17 +19,7 @@ from affectcore.figures.effects import (
     verdict_counts,
     verdicts_plot,
 )
-from affectcore.figures.style import use_style
 from affectcore.studies.claims import Row
-
-
-@pytest.fixture(autouse=True)
-def _style():
-    mpl.use("Agg")
-    with mpl.rc_context():
-        use_style()
-        yield
-    plt.close("all")
 
 
 def drawn(ax, marker):

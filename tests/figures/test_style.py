@@ -1,21 +1,11 @@
 """Shared figures: what is asked for is drawn, and colours differ for the colour-blind and on white."""
 
 import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
 from affectcore.errors import ConfigError
-from affectcore.figures.style import PALETTE, interval_plot, robustness_curve, use_style
-
-
-@pytest.fixture(autouse=True)
-def _style():
-    mpl.use("Agg")
-    with mpl.rc_context():
-        use_style()
-        yield
-    plt.close("all")
+from affectcore.figures.style import PALETTE, interval_plot, robustness_curve
 
 
 def luminance(colour):

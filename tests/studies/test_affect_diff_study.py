@@ -7,11 +7,12 @@ mean difference is 0.
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cache
+from functools import partial
 from itertools import product
 from typing import Any
 
 import numpy as np
+import planted
 import pytest
 
 from affectcore.errors import StoreError
@@ -31,6 +32,7 @@ SPECS = [s for s in STUDY.specs("standard") if STUDY.arm(s.arm).tier == 1 or s.a
 ARMS = {a.name: i for i, a in enumerate(STUDY.arms)}
 PAPER_ORDER = {"text": 0.5, "audio": 0.3, "vision": 0.2}
 SHIFT, SD = 0.1, 0.002
+noise = partial(planted.noise, sd=SD)
 
 
 # --- made-up records -------------------------------------------------------------------------------------------------
@@ -104,13 +106,6 @@ class Made:
         """The claim's verdicts by scope, "world", "corpus" or "computation"."""
         found = ledger([CLAIMS[claim]], evidence, self)  # type: ignore[arg-type]
         return {r.scope.partition(":")[0]: r for r in found}
-
-
-@cache
-def noise(name: str, seeds: int) -> Any:
-    """Centred noise of a name over its seeds."""
-    e = np.random.default_rng([1, *name.encode()]).normal(0, SD, seeds)
-    return e - e.mean()
 
 
 @dataclass(frozen=True)

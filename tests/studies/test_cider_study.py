@@ -6,10 +6,11 @@ not ask for is an error here. Noise is centred over the seeds: without a planted
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import partial
 from typing import Any
 
 import numpy as np
+import planted
 import pytest
 
 from affectcore.models import registry
@@ -25,6 +26,7 @@ from affectcore.studies.store import RunRecord
 CLAIMS = {c.id: c for c in study_claims("cider")}
 SPECS = STUDY.specs("standard")
 SHIFT, SD, PEAK = 0.1, 0.002, 5
+noise = partial(planted.noise, sd=SD)
 CURVE = {"clean": 0.2, "rmfm 0.5": 0.1, "rmm 0.5": 0.1, "rmfm 0.9": 0.0, "rmfm 1": 0.0}
 Gains = Mapping[str, float]
 
@@ -111,13 +113,6 @@ class Made:
 def peaked(base: float, gain: float) -> list[float]:
     """A curve over tau: the base, and more (or less) at one tau."""
     return [base + gain * (i == PEAK) for i in range(len(TAUS))]
-
-
-@cache
-def noise(name: str, seeds: int) -> Any:
-    """Centred noise of a name over its seeds."""
-    e = np.random.default_rng([1, *name.encode()]).normal(0, SD, seeds)
-    return e - e.mean()
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ run is an open claim or an error here. Noise is centred over the seeds: without 
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cache
+from functools import partial
 from typing import Any
 
 import numpy as np
+import planted
 import pytest
 
 from affectcore.models import registry
@@ -24,16 +25,10 @@ CLAIMS = {c.id: c for c in study_claims("cmir")}
 SPECS = [s for s in STUDY.specs("standard") if STUDY.arm(s.arm).tier == 1]
 ARMS = {a.name: i for i, a in enumerate(STUDY.arms)}
 SHIFT, SD = 0.3, 0.0005
+noise = partial(planted.noise, sd=SD)
 REGISTERED = {f"C{i}" for i in range(1, 24)}
 FACTS, OPEN = {"C3", "C19", "C22"}, {"C2"}
 ON_WORLD = {"C14", "C15", "C16", "C17", "C21", "C23"}
-
-
-@cache
-def noise(name: str, seeds: int) -> Any:
-    """Centred noise of a name over its seeds."""
-    e = np.random.default_rng([1, *name.encode()]).normal(0, SD, seeds)
-    return e - e.mean()
 
 
 @dataclass

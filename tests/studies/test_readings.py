@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from affectcore.errors import StoreError
+from affectcore.errors import EvaluationError, StoreError
 from affectcore.studies import answers, readings
 from affectcore.studies.readings import Side, by_seed, effects, noted, scored, selected
 
@@ -54,7 +54,7 @@ def test_effects_of_a_factorial_are_those_it_was_made_of() -> None:
     for name, v in made.items():
         np.testing.assert_allclose(found[name], v, atol=1e-12)
     del y[0, 0, 0]
-    with pytest.raises(ValueError, match="all 8 cells"):
+    with pytest.raises(EvaluationError, match="all 8 cells"):
         effects(y, "ABC")
 
 

@@ -7,10 +7,11 @@ mean difference is 0.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import partial
 from typing import Any
 
 import numpy as np
+import planted
 import pytest
 
 from affectcore.evaluation.verdict import Evidence
@@ -26,6 +27,7 @@ from affectcore.studies.store import RunRecord
 CLAIMS = {c.id: c for c in study_claims("rohydr")}
 SPECS = STUDY.specs("full", 10)
 SHIFT, SD = 0.1, 0.002
+noise = partial(planted.noise, sd=SD)
 NAMES = {3: ("text", "audio", "vision"), 4: ("physiology", "facial", "computer", "posture"), 6: tuple("abcdef")}
 LEFT = {1: 0.60, 2: 0.65, 3: 0.75, 4: 0.75, 5: 0.75, 6: 0.75}  # accuracy with so many modalities
 
@@ -128,12 +130,6 @@ class Made:
     def rows(self, claim: str) -> dict[str, Row]:
         found = ledger([CLAIMS[claim]], evidence, self)  # type: ignore[arg-type]
         return {r.scope.partition(" ")[0 if r.scope == "computation" else 2]: r for r in found}
-
-
-@cache
-def noise(name: str) -> Any:
-    e = np.random.default_rng([1, *name.encode()]).normal(0, SD, 10)
-    return e - e.mean()
 
 
 def lower(*arms: str) -> dict[str, Any]:

@@ -67,8 +67,7 @@ def differences(
 ) -> Floats:
     """Return `arm` minus `against` by seed, on the seeds that both have. Raises StoreError if these are fewer than
     two."""
-    a, b = (values(results, x, data, read) for x in (arm, against))
-    return answers.differences(a, b, f"{arm} and {against} on {data}")
+    return answers.between(results, arm, against, _label(arm, data), read, _label(against, data))
 
 
 def change(

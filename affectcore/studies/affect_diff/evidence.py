@@ -7,25 +7,21 @@ over seeds and videos together.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from affectcore.data import readers
 from affectcore.data.schema import Task
-from affectcore.errors import AffectError, StoreError
+from affectcore.errors import StoreError
 from affectcore.evaluation.statistics import compare
 from affectcore.evaluation.verdict import Evidence, Fact, Part, Scope
 from affectcore.models import registry
 from affectcore.models.contract import Progress, Shape
-from affectcore.studies import execute, readings
+from affectcore.studies import readings
 from affectcore.studies.affect_diff import paper
 from affectcore.studies.claims import Claim, Results
-from affectcore.studies.outcome import Outcome
 from affectcore.studies.readings import Floats, Pair, Reading, Side, computed, noted, runs, scored, selected
-from affectcore.studies.spec import RunSpec
 from affectcore.studies.store import RunRecord
 from affectcore.training.audit import gradient_table
 from affectcore.training.bench import random_batch
@@ -288,19 +284,6 @@ def c21_alignment(claim: Claim, results: Results) -> Fact:
     stated = sum(paper.SPLIT_PRINTED.values())
     test = f"{stated} samples stated; the label table holds {n['videos']} videos and {n['segments']} segments"
     return computed(claim, abs(stated - n["videos"]) > abs(stated - n["segments"]), test, float(n["videos"]))
-
-
-def count_label_table(specs: Sequence[RunSpec], device: str = "cpu") -> list[Outcome | AffectError]:
-    """Executor: a constant, and beside it how many videos and segments CMU-MOSEI's label table holds."""
-    table = readers.table("cmu_mosei_labels")
-    counts = {"videos": int(table["video_id"].nunique()), "segments": len(table)}
-    done = execute.train_and_score(specs, device)
-    return [replace(o, extra={**o.extra, "label_table": counts}) if isinstance(o, Outcome) else o for o in done]
-
-
-def modules(spec: RunSpec) -> tuple[str, ...]:
-    """Return the modules that `count_label_table` looks up."""
-    return execute.modules(spec)
 
 
 def c22_modality_aware(claim: Claim, results: Results) -> list[Evidence]:

@@ -16,7 +16,7 @@ from affectcore.studies.own_data import Elsewhere
 from affectcore.studies.spec import Arm, Condition, DataSpec, Options, Profile, Study, Transform
 
 EXECUTE = "affectcore.studies.affect_diff.diagnose:train_and_diagnose"
-COUNT = "affectcore.studies.affect_diff.evidence:count_label_table"
+COUNT = "affectcore.studies.affect_diff.label_table:count_label_table"
 SETTINGS = ("easy", "headline", "hard")
 STRUCTURES = ("fork", "collider", "confounder", "cycle")
 FOLDS = 5

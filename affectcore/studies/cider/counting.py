@@ -24,7 +24,8 @@ from affectcore.models.contract import Progress, Shape
 from affectcore.models.shapes import SHAPES, THREE
 from affectcore.nn.noise import Pool, Tape, fill
 from affectcore.studies import execute
-from affectcore.studies.cider.diagnose import PUBLISHED, short
+from affectcore.studies.brief import short
+from affectcore.studies.cider.diagnose import PUBLISHED
 from affectcore.studies.outcome import Outcome
 from affectcore.studies.spec import RunSpec
 from affectcore.training.bench import random_batch

@@ -40,6 +40,7 @@ from affectcore.models.cider import CIDer, bias_words, class_statistics
 from affectcore.models.contract import AffectModel
 from affectcore.nn.noise import Pool, Tape, fill
 from affectcore.streams import rng
+from affectcore.studies.brief import short
 from affectcore.studies.execute import Fitted, modules, train_and_score
 from affectcore.studies.outcome import Outcome
 from affectcore.studies.spec import Condition, RunSpec
@@ -447,14 +448,3 @@ def _affine(modality: str, factor: float, offset: float, scale: Tensor) -> Chang
         return replace(b, features={**b.features, modality: x})
 
     return change
-
-
-def short(x: Any) -> Any:
-    """Return nested numbers, arrays and tensors as plain JSON with five significant digits."""
-    if isinstance(x, Mapping):
-        return {k: short(v) for k, v in x.items()}
-    if isinstance(x, Tensor | np.ndarray | np.generic):
-        return short(x.tolist())
-    if isinstance(x, list | tuple):
-        return [short(v) for v in x]
-    return None if isinstance(x, float) and np.isnan(x) else float(f"{x:.5g}") if isinstance(x, float) else x

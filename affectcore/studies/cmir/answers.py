@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from affectcore.evaluation.statistics import PairedComparison
-from affectcore.studies.answers import about, differences, number, spanned, values
+from affectcore.studies import answers
+from affectcore.studies.answers import number, spanned
 from affectcore.studies.claims import Results
 from affectcore.studies.cmir.evidence import SETTINGS, TESTS, contrast, drawn, kept, reliance, safety, squared, worst
 from affectcore.studies.readings import Floats, Reading, by_seed, noted, scored
@@ -45,8 +46,7 @@ def change(
     results: Results, arm: str, against: str, data: str = HEADLINE, read: Reading = safety, other: str = ""
 ) -> PairedComparison:
     """Return an arm less another on a data label, seed by seed; other: the second arm's label, if another."""
-    a, b = values(results, arm, data, read), values(results, against, other or data, read)
-    return about(differences(a, b, f"{arm} and {against}"))
+    return answers.change(results, arm, against, data, read, other)
 
 
 def curve(results: Results, arm: str, data: str = HEADLINE, condition: str = "clean") -> list[Floats]:

@@ -43,6 +43,7 @@ from affectcore.models.contract import AffectModel
 from affectcore.nn.noise import Pool, Tape, fill
 from affectcore.streams import rng
 from affectcore.studies import execute
+from affectcore.studies.brief import short
 from affectcore.studies.execute import Fitted, train_and_score
 from affectcore.studies.outcome import Outcome
 from affectcore.studies.spec import RunSpec
@@ -438,14 +439,3 @@ def classes(f: Fitted) -> dict[str, Any]:
     if f.world is not None:
         out["factors"] = clear(f.world.known(batch)["causal"][:, 0])
     return out
-
-
-def short(x: Any) -> Any:
-    """Return nested numbers, arrays and tensors as plain JSON with six significant digits; NaN is null."""
-    if isinstance(x, Mapping):
-        return {k: short(v) for k, v in x.items()}
-    if isinstance(x, Tensor | np.ndarray | np.generic):
-        return short(x.tolist())
-    if isinstance(x, list | tuple):
-        return [short(v) for v in x]
-    return (float(f"{x:.6g}") if np.isfinite(x) else None) if isinstance(x, float) else x

@@ -33,15 +33,14 @@ def differences(
 ) -> Floats:
     """Return `arm` minus `against` by seed, on the seeds that both have. Raises StoreError if these are fewer than
     two."""
-    a, b = (values(results, x, data, read) for x in (arm, against))
-    return answers.differences(a, b, f"{arm} and {against} on {data}")
+    return answers.between(results, arm, against, data, read)
 
 
 def change(
     results: Results, arm: str, data: str = HEADLINE, read: Reading = F1, against: str = REFERENCE
 ) -> PairedComparison:
     """Return `differences` as a comparison with zero."""
-    return about(differences(results, arm, data, read, against))
+    return answers.change(results, arm, against, data, read)
 
 
 def arms_table(

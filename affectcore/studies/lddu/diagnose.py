@@ -42,6 +42,7 @@ from affectcore.evaluation.statistics import item_weights
 from affectcore.models.lddu import LDDU, LDDUOutput
 from affectcore.nn.noise import Pool, Tape, fill
 from affectcore.streams import rng
+from affectcore.studies.brief import short
 from affectcore.studies.execute import Fitted, modules, train_and_score
 from affectcore.studies.outcome import Outcome
 from affectcore.studies.spec import RunSpec
@@ -464,16 +465,3 @@ def posterior(f: Fitted, valid: Batch, test: Batch) -> dict[str, float]:
         at = _tuned(f, valid.target.numpy(), p["valid"])
         out[name] = F1(test.target.numpy().astype(np.int64), (p["test"] >= at).astype(np.int64))
     return out
-
-
-def short(x: Any) -> Any:
-    """Return nested numbers, arrays and tensors as plain JSON with six significant digits, null where not finite."""
-    if isinstance(x, Mapping):
-        return {k: short(v) for k, v in x.items()}
-    if isinstance(x, np.ndarray | np.generic):
-        return short(x.tolist())
-    if isinstance(x, list | tuple):
-        return [short(v) for v in x]
-    if isinstance(x, float):
-        return float(f"{x:.6g}") if np.isfinite(x) else None
-    return x

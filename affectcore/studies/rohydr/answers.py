@@ -29,8 +29,7 @@ def change(
     results: Results, arm: str, other: str = REFERENCE, data: str = HEADLINE, read: Reading = averaged
 ) -> PairedComparison:
     """Return an arm minus another, paired by the seeds that both have."""
-    a, b = (answers.values(results, x, data, read) for x in (arm, other))
-    return answers.about(answers.differences(a, b, f"{arm} and {other}"))
+    return answers.change(results, arm, other, data, read)
 
 
 def curve(results: Results, arm: str, data: str = HEADLINE) -> Floats:

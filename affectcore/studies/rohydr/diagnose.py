@@ -16,7 +16,7 @@ is read off at most ITEMS test samples, or FEWER. Numbers carry six significant 
 
 import copy
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import Any, cast
@@ -38,6 +38,7 @@ from affectcore.models.contract import AffectModel, Progress
 from affectcore.models.rohydr import GROUPS, RoHyDR, RoHyDROutput
 from affectcore.nn.noise import Pool, Tape, fill
 from affectcore.nn.pooling import masked_mean
+from affectcore.studies.brief import short
 from affectcore.studies.execute import Fitted, modules, train_and_score
 from affectcore.studies.outcome import Outcome
 from affectcore.studies.spec import Condition, RunSpec
@@ -339,14 +340,3 @@ def gradients(model: RoHyDR, train: Batch, seed: int, batches: int = 3, size: in
             cosine[part].append(float(torch.nn.functional.cosine_similarity(first, flat["classifier"], 0)))
     size_of = model.config.width * max(model.steps)
     return {"norms": norms, "cosine": cosine, "summed": size_of}
-
-
-def short(x: Any) -> Any:
-    """Return nested numbers, arrays and tensors as plain JSON with six significant digits; not finite is null."""
-    if isinstance(x, Mapping):
-        return {k: short(v) for k, v in x.items()}
-    if isinstance(x, Tensor | np.ndarray | np.generic):
-        return short(x.tolist())
-    if isinstance(x, list | tuple):
-        return [short(v) for v in x]
-    return (float(f"{x:.6g}") if np.isfinite(x) else None) if isinstance(x, float) else x
