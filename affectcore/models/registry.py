@@ -319,7 +319,7 @@ def config(name: str, preset: str = "clean", **overrides: Any) -> Any:
 def modules(name: str, preset: str = "clean", **overrides: Any) -> tuple[str, ...]:
     """Return the modules of a configured model: its own, and those of the models it wraps."""
     own, c = entry(name).location.partition(":")[0], config(name, preset, **overrides)
-    if not hasattr(c, "backbone"):
+    if not getattr(c, "backbone", ""):  # "": a fusion of the wrapper's own
         return (own,)
     return (own, *modules(c.backbone, c.backbone_preset, **dict(c.backbone_settings)))
 
