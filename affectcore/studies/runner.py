@@ -222,18 +222,19 @@ def run_specs(
     """Run what the store lacks and return how each run ended; everything finished is kept at once.
 
     jobs: processes on this machine. cluster: address of a Dask scheduler, whose workers share the store's folder.
-    stacked: train the seeds of an arm together; default: on a GPU, where the data do not change with the seed.
+    stacked: train the seeds of an arm together, where the data do not change with the seed; default: on a GPU, for each
+    model by the measured table (`training.seeds.choose`). Not on a CPU, although small models would gain: a float32
+    stack rounds differently, and a committed record must come out the same when `verify` runs it alone.
     Runs that another runner holds are waited for at the end, so when this returns each run is finished or failed.
     """
     check_device(device)
     if jobs < 1:
         raise ConfigError(f"jobs {jobs} must be 1 or more")
     store = store or Store()
-    together = device.startswith("cuda") if stacked is None else stacked
     ended: dict[str, Status] = {}
     for wait in (False, True):  # the second time for what another runner had
         todo = [s for s in specs if ended.get(s.identity(), _OPEN).state in ("open", "busy")]
-        calls = [(group, str(store.folder), device, wait) for group in _groups(todo, together)]
+        calls = [(group, str(store.folder), device, wait) for group in _groups(todo, stacked, device, jobs)]
         if not calls:
             break
         for statuses in _map(calls, jobs, cluster, progress):
@@ -245,13 +246,24 @@ _OPEN = Status(None, "", "open")  # type: ignore[arg-type]  # a run without a st
 Call = tuple[tuple[RunSpec, ...], str, str, bool]
 
 
-def _groups(specs: Sequence[RunSpec], together: bool) -> list[tuple[RunSpec, ...]]:
+def _groups(specs: Sequence[RunSpec], stacked: bool | None, device: str, jobs: int) -> list[tuple[RunSpec, ...]]:
     groups: dict[object, list[RunSpec]] = {}
     for i, s in enumerate(specs):
-        stacks = together and s.recipe is not None and s.data.source != "world"  # every seed draws its own world
+        can = s.recipe is not None and s.data.source != "world"  # every seed draws its own world
+        stacks = can and (_wins(s.model, device, jobs) if stacked is None else stacked)
         groups.setdefault(replace(s, seed=0).identity() if stacks else i, []).append(s)
     # runs on the same data one after another: a process keeps the data it read last
     return sorted(map(tuple, groups.values()), key=lambda g: (g[0].data.name, g[0].seed))
+
+
+@cache
+def _wins(model: str, device: str, jobs: int) -> bool:
+    if device == "cpu":
+        return False
+    from affectcore.models.registry import entry
+    from affectcore.training.seeds import choose
+
+    return choose(entry(model).location.rpartition(":")[2], device, jobs) == "stacked"
 
 
 def _map(calls: list[Call], jobs: int, cluster: str | None, progress: bool) -> Iterator[list[Status]]:

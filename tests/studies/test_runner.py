@@ -139,8 +139,23 @@ def test_seeds_stacked_on_a_read_set_equal_single_runs(tmp_path, store):
         _, alone = run_item(s)
         for key, scores in store.predictions(s.hash()).scores.items():
             np.testing.assert_allclose(scores, alone.scores[key], atol=2e-3)
-    assert len(runner._groups(specs, True)) == 1
-    assert len(runner._groups(STUDY.specs("smoke"), True)) == 6  # every seed draws its own world
+    assert len(runner._groups(specs, True, "cpu", 1)) == 1
+    assert len(runner._groups(STUDY.specs("smoke"), True, "cpu", 1)) == 6  # every seed draws its own world
+
+
+def test_a_stack_is_formed_where_the_measured_table_says_so_and_never_on_a_cpu(monkeypatch):
+    data = DataSpec("own", "reader", "folder", transforms=())
+    specs = replace(STUDY, arms=STUDY.arms[2:], data=(data,)).specs("smoke", 3)
+
+    def groups(device, says):
+        runner._wins.cache_clear()
+        monkeypatch.setattr("affectcore.training.seeds.choose", lambda model, on, jobs: says)
+        return len(runner._groups(specs, None, device, 2))
+
+    assert groups("cuda", "stacked") == 1
+    assert groups("cuda", "processes") == 3
+    assert groups("cpu", "stacked") == 3
+    runner._wins.cache_clear()
 
 
 # --- names that are not there --------------------------------------------------------------------------------------
