@@ -284,13 +284,15 @@ def claims(
     profile: Annotated[str, typer.Option(help="committed, or a profile in the store")] = "committed",
     form: AsFormat = Format.text,
 ) -> None:
-    """Print the ledger: every claim with its computed verdict."""
-    from affectcore.studies.claims import study_ledger
-    from affectcore.studies.runner import study_names
+    """Print the ledger: every claim with its computed verdict. As JSON it is the claims.json of the book's site."""
+    from affectcore.figures.ledger import findings
+    from affectcore.studies.claims import Results
+    from affectcore.studies.runner import find_study, study_names
 
     if paper is not None and paper not in study_names():
         raise ConfigError(f"paper {paper!r} is unknown: there are {', '.join(study_names())}")
-    rows = [r.to_json() for name in ([paper] if paper else study_names()) for r in study_ledger(name, profile)]
+    names = [paper] if paper else study_names()
+    rows = [f.to_json() for name in names for f in findings(Results(find_study(name), profile))]
     show(rows, form, ["paper", "id", "status", "scope", "estimate", "interval", "p", "seeds", "mde", "margin"])
 
 

@@ -1,63 +1,140 @@
-"""The claims ledger as a page: one card a claim, at an address of its own, which a script on the site can filter.
+"""The claims ledger as a page and as data: every finding with its claim and where its chapter, code and records stand.
 
-Without the script, as in a notebook, every card is there and opens by a click.
+Ledger([f for name in study_names() for f in findings(Results(find_study(name)))])
+
+In a notebook that shows one card a claim, at an address of its own, which a script on the site can filter; without the
+script every card is there and opens by a click. The same output carries the findings as JSON, of which the site's build
+makes claims.json and the badges: page, file and badges cannot differ, and building computes nothing.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from html import escape
-from typing import get_args
+from math import isfinite
+from pathlib import Path
+from typing import Any, get_args
 
-from affectcore.errors import ConfigError
+import affectcore.studies
 from affectcore.evaluation.verdict import Status
+from affectcore.figures.badge import NAMES, address, title, verdicts
 from affectcore.studies.answers import number, signed
-from affectcore.studies.claims import Claim, Row
+from affectcore.studies.claims import Claim, Results, Row, results_ledger, study_claims
 
 STATUSES: tuple[str, ...] = (*get_args(Status), "open")
-NAMES = {"affect_diff": "Affect-Diff", "cmir": "CmIR", "lddu": "LDDU", "cider": "CIDer", "rohydr": "RoHyDR",
-         "baselines": "Premises of the field"}  # fmt: skip
+MIME = "application/vnd.affectcore.claims+json"
+PAGE = "book/appendix/claims_ledger.html"
+# Paper -> the chapter that tells most of its claims.
+CHAPTERS = {"affect_diff": "book/affect_diff/verdicts", "cmir": "book/cmir/method", "lddu": "book/lddu/method",
+            "cider": "book/cider/method", "rohydr": "book/rohydr/method",
+            "baselines": "book/foundations/baselines_on_real_data"}  # fmt: skip
 
 
-def address(paper: str, claim: str) -> str:
-    """Return the permanent anchor of a claim: "affect-diff-c1"."""
-    return f"{paper}-{claim}".lower().replace("_", "-")
+@dataclass(frozen=True)
+class Finding:
+    """A claim on one scope, and where it comes from. Paths start at the root, which repository and site share."""
+
+    claim: Claim
+    row: Row
+    code: str  # the file with the claim's test
+    records: str | None  # the committed runs behind the verdict; None where it rests on none
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON: the row of the ledger to six digits, then its claim and its places."""
+        c, key = self.claim, address(self.claim.paper, self.claim.id)
+        chapter = CHAPTERS.get(c.paper)
+        return {k: _rounded(v) for k, v in self.row.to_json().items()} | {
+            "statement": c.statement,
+            "source": c.source,
+            "paper_value": c.paper_value,
+            "falsifier": c.falsifier,
+            "controls": list(c.controls),
+            "family": c.family,
+            "address": f"{PAGE}#{key}",
+            "badge": f"badges/{key}.svg",
+            "chapter": chapter and f"{chapter}.html",
+            "code": self.code,
+            "test": c.test or None,
+            "records": self.records,
+        }
 
 
-def cards(claims: Iterable[Claim], rows: Iterable[Row], pages: Mapping[str, str] | None = None) -> str:
-    """Return the HTML of all claims, in their order: a card each, which opens on what was said, tested and found.
-
-    pages: paper -> relative address of the chapter that tells more. Raises ConfigError for a claim without a row.
-    """
-    found: dict[tuple[str, str], list[Row]] = {}
-    for r in rows:
-        found.setdefault((r.paper, r.id), []).append(r)
-    out = []
-    for c in claims:
-        mine = found.get((c.paper, c.id))
-        if not mine:
-            raise ConfigError(f"claim {c.paper} {c.id} has no row in the ledger")
-        out.append(_card(c, mine, (pages or {}).get(c.paper)))
-    return f'<div class="ledger">{"".join(out)}</div>'
+def _rounded(x: Any) -> Any:
+    if isinstance(x, list):
+        return [_rounded(v) for v in x]
+    return float(f"{x:.6g}") if isinstance(x, float) else x  # the last digits differ between processors
 
 
-def _card(c: Claim, rows: Sequence[Row], page: str | None) -> str:
-    key, paper = address(c.paper, c.id), NAMES.get(c.paper, c.paper)
+def findings(results: Results) -> list[Finding]:
+    """Return every finding on the claims that the study of these results registers, in the order of the claims."""
+    name = results.study.name
+    claims = {c.id: c for c in study_claims(name)}
+    rows = results_ledger(results)
+    records = None
+    if results.profile == "committed" and any(r.seeds is not None for r in rows):
+        records = f"results/{results.records[0].spec.profile}/{name}.jsonl.gz"
+    studies = Path(affectcore.studies.__file__).parent
+    room = "evidence" if (studies / name / "evidence.py").is_file() else "study"
+    code = f"affectcore/studies/{name}/{room}.py"
+    return [Finding(claims[r.id], r, code, None if r.seeds is None else records) for r in rows]
+
+
+class Ledger:
+    """Findings as a notebook shows them: cards to read, and JSON that the site's build takes from the same output."""
+
+    def __init__(self, found: Sequence[Finding]) -> None:
+        self.found = tuple(found)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """One object a finding, by study: the content of claims.json, as `affectcore claims` prints it."""
+        return [f.to_json() for f in sorted(self.found, key=lambda f: f.claim.paper)]
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
+        return {"text/plain": f"{len(self.found)} findings", "text/html": cards(self.found), MIME: self.to_json()}
+
+
+def cards(found: Iterable[Finding]) -> str:
+    """Return the HTML of all claims, in order: a card each, which opens on what was said, tested and found."""
+    claims: dict[tuple[str, str], list[Finding]] = {}
+    for f in found:
+        claims.setdefault((f.claim.paper, f.claim.id), []).append(f)
+    return f'<div class="ledger">{"".join(map(_card, claims.values()))}</div>'
+
+
+UP = "../" * PAGE.count("/")  # from the ledger's page to the root
+
+
+def _card(found: Sequence[Finding]) -> str:
+    c, key = found[0].claim, address(found[0].claim.paper, found[0].claim.id)
+    name, rows = title(c.paper, c.id), [f.row for f in found]
+    statuses = list(dict.fromkeys(r.status for r in rows))
+    chips = " ".join(map(_chip, statuses))
     scopes = " ".join(sorted({r.scope.partition(":")[0] for r in rows}))
-    chips = "".join(f"{_chip(s)} " for s in dict.fromkeys(r.status for r in rows))
-    more = "" if page is None else f' · <a href="{escape(page)}">the chapter</a>'
+    records = dict.fromkeys(f.records for f in found if f.records)
     facts = {
-        "The paper reports": f"{escape(str(c.paper_value))} ({escape(c.source)})",
         "Would refute it": escape(c.falsifier),
-        "Controls": "; ".join(map(escape, c.controls)) or "none needed" if not c.not_testable else "",
-        "Test": f"<code>affectcore/studies/{c.paper}</code>, <code>{escape(c.test)}</code>" if c.test else "",
+        "Controls": "; ".join(map(escape, c.controls)) or ("none needed" if c.test else ""),
+        "Code of the test": f"{_link(found[0].code)}, <code>{escape(c.test)}</code>" if c.test else "",
+        "Chapter": _link(f"{CHAPTERS[c.paper]}.html") if c.paper in CHAPTERS else "",
+        "Records": ", ".join(map(_link, records)),
     }
     listed = "".join(f"<dt>{k}</dt><dd>{v}</dd>" for k, v in facts.items() if v)
+    said = escape("; ".join(words for _, words in verdicts((r.status, r.scope) for r in rows)))
+    markdown = f"[![{name} in the claims ledger](badges/{key}.svg)]({PAGE}#{key})"
     return (
-        f'<details class="claim" id="{key}" data-paper="{escape(paper)}" data-on="{scopes}" '
-        f'data-verdict="{"|".join(dict.fromkeys(r.status for r in rows))}">'
-        f"<summary><b>{escape(paper)} {escape(c.id)}</b> {chips}<br>{escape(c.statement)}</summary>"
-        f"<dl>{listed}</dl>{''.join(map(_finding, rows))}"
-        f'<p><a href="#{key}">permanent link</a>{more}</p></details>\n'
+        f'<details class="claim" id="{key}" data-paper="{escape(NAMES.get(c.paper, c.paper))}" data-on="{scopes}" '
+        f'data-verdict="{"|".join(statuses)}"><summary><b>{escape(name)}</b> {chips}'
+        f"<br>{escape(c.statement)}</summary>"
+        f"<p>The paper reports: {escape(str(c.paper_value))} ({escape(c.source)})</p>"
+        f"{''.join(map(_finding, rows))}<dl>{listed}</dl>"
+        f'<p><a href="#{key}">permanent link</a> · '
+        f'<img class="claim-badge" src="{UP}badges/{key}.svg" alt="Badge: {escape(name)}, {said}" loading="lazy">'
+        "</p>"
+        f'<p class="badge-markdown">Badge in Markdown: <code>{escape(markdown)}</code></p></details>\n'
     )
+
+
+def _link(path: str) -> str:
+    return f'<a href="{UP}{escape(path)}"><code>{escape(path)}</code></a>'
 
 
 def _chip(status: str) -> str:
@@ -75,5 +152,32 @@ def _finding(r: Row) -> str:
             parts.append(f"{name} {number(value)}" if value >= 0.0005 else f"{name} below .001")
     if r.seeds is not None:
         parts.append(f"{r.seeds} seeds")
-    reason = f"<br>{escape(r.reason)}" if r.reason else ""
-    return f"<p>{_chip(r.status)} <em>on {escape(r.scope)}</em><br>{'; '.join(parts)}{reason}</p>"
+    lines = [f"{_chip(r.status)} <em>on {escape(r.scope)}</em>", _drawn(r), "; ".join(parts), escape(r.reason)]
+    return f'<p class="finding">{"<br>".join(filter(None, lines))}</p>'
+
+
+# An estimate's place, drawn: 95 % interval with its estimate, the line of no effect and that of the margin.
+WIDTH, HEIGHT, LEFT, RIGHT = 300, 44, 24, 84  # pixels; the margin's label stands to the right of its line
+
+
+def _drawn(r: Row) -> str:
+    if r.estimate is None or r.interval is None or not all(map(isfinite, (r.estimate, *r.interval))):
+        return ""
+    points = [0.0, r.estimate, *r.interval, *([] if r.margin is None else [r.margin])]
+    low, high = min(points), max(points)
+
+    def x(value: float) -> str:
+        return f"{LEFT + (WIDTH - LEFT - RIGHT) * (value - low) / (high - low or 1):.1f}"
+
+    label = f"Estimate {signed(r.estimate)}, 95 % interval {signed(r.interval[0])} to {signed(r.interval[1])}"
+    marks = f'<path class="rule" d="M{x(0)} 2V28"/><text x="{x(0)}" y="41" text-anchor="middle">0</text>'
+    if r.margin is not None:
+        label += f", margin {number(r.margin)}"
+        marks += f'<path class="rule" stroke-dasharray="3 3" d="M{x(r.margin)} 2V28"/>'
+        marks += f'<text x="{x(r.margin)}" y="41" dx="8">margin {number(r.margin)}</text>'
+    return (
+        f'<svg class="effect verdict-{r.status.partition(" ")[0]}" width="{WIDTH}" height="{HEIGHT}" '
+        f'viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">{marks}'
+        f'<path class="interval" d="M{x(r.interval[0])} 15H{x(r.interval[1])}"/>'
+        f'<circle cx="{x(r.estimate)}" cy="15" r="4.5"/></svg>'
+    )

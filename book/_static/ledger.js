@@ -45,8 +45,30 @@ document.addEventListener("DOMContentLoaded", () => {
     apply();
     card.open = true;
     card.scrollIntoView();
+    card.querySelector("summary").focus({ preventScroll: true });
   };
   addEventListener("hashchange", follow);
+  addEventListener("load", follow); // what loads late moves the card
   apply();
   follow();
+
+  // A badge is used on other sites: its snippet gets whole addresses, and a button that copies it.
+  const site = new URL("../../", location.href.split("#")[0]);
+  for (const code of ledger.querySelectorAll(".badge-markdown code")) {
+    code.textContent = code.textContent.replace(/\]\((?=[a-z])/g, `](${site}`);
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = "copy";
+    button.setAttribute("aria-label", `Copy the badge of ${code.closest(".claim").querySelector("b").textContent}`);
+    button.addEventListener("click", async () => {
+      getSelection().selectAllChildren(code); // stays selected where a page may not write to the clipboard
+      try {
+        await navigator.clipboard.writeText(code.textContent);
+        button.textContent = "copied";
+      } catch {
+        button.textContent = "selected";
+      }
+    });
+    code.after(" ", button);
+  }
 });

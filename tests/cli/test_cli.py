@@ -110,7 +110,11 @@ def test_the_installed_command_is_this_one() -> None:
 
 # --- what there is -------------------------------------------------------------------------------------------------
 
-CLAIM = ["paper", "id", "status", "scope", "estimate", "interval", "p", "seeds", "mde", "margin", "reason"]
+CLAIM = [
+    "paper", "id", "status", "scope", "estimate", "interval", "p", "seeds", "mde", "margin", "reason",
+    "statement", "source", "paper_value", "falsifier", "controls", "family",
+    "address", "badge", "chapter", "code", "test", "records",
+]  # fmt: skip
 LISTS = {
     "models": {"name", "parameters", "presets", "switches", "citation"},
     "worlds": {"name", "task", "difficulties"},

@@ -107,6 +107,14 @@ def test_the_chapter_shows_how_to_run_it(name: str) -> None:
 
 
 @every_chapter
+def test_the_chapter_ends_with_what_it_hands_out(name: str) -> None:
+    """Mend: end the text with ```{hand-out} STUDY, or a file below results/, or nothing; see book/appendix/template."""
+    text = CHAPTERS[name].text.read_text("utf-8")
+    assert re.search(r"\n```\{hand-out\}[^\n]*\n```\n$", text)
+    assert text.count("{hand-out}") == 1
+
+
+@every_chapter
 def test_chapters_hold_no_class_and_no_long_function(name: str) -> None:
     for cell in code_cells(name):
         assert not re.search(r"^class ", cell.source, re.M), cell.source
