@@ -5,6 +5,7 @@
 * scripts of sphinx-thebe, which is loaded though unused, are dropped (they redeclare a constant and name a CDN);
 * `BOOK_URL` (where the site will stand) and `BOOK_REPOSITORY` (its repository's address) come from the environment:
   with them the site gets a sitemap, canonical links and repository buttons;
+* a page that holds a calculator or the like gets its script, and no other page does;
 * the directive `chapter-status` prints how every notebook was made.
 """
 
@@ -45,12 +46,19 @@ def configure(app: Sphinx, config: Config) -> None:
         }
 
 
+# what a page's HTML must hold to be given the script
+SCRIPTS = {'class="explorer"': "explorer.js", 'class="power"': "power.js"}
+
+
 def is_thebe(script: Any) -> bool:
     attributes = getattr(script, "attributes", {})
     return "thebe" in str(getattr(script, "filename", "") or "").lower() or "THEBE" in str(attributes.get("body") or "")
 
 
 def clean_page(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document) -> None:
+    for mark, script in SCRIPTS.items():
+        if mark in context.get("body", ""):
+            app.add_js_file(script)
     context["script_files"] = [script for script in context["script_files"] if not is_thebe(script)]
     if "body" in context:  # wide tables scroll on a telephone (custom.css), so the keyboard must reach them
         context["body"] = context["body"].replace("<table ", '<table tabindex="0" ')
