@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 export PYTHONHASHSEED ?= 0
 
 .DEFAULT_GOAL := all
-.PHONY: all install demo site chapters refresh site-from-runs linkcheck test lint pairs unit notebooks site-checks clean
+.PHONY: all install demo site chapters refresh site-from-runs linkcheck pdf browser test lint pairs unit notebooks site-checks clean
 
 all: demo site
 	@echo "Open _build/html/index.html in a browser. Next: make test, or .venv/bin/affectcore --help"
@@ -55,6 +55,14 @@ refresh/%: $(READY)
 linkcheck: $(READY)
 	.venv/bin/$(SITE) . --builder linkcheck
 
+# The whole book as one file, printed from the site by headless Chromium.
+pdf: site
+	$(PY) book/_ext/printed.py _build/html _build/affectcore.pdf
+
+# Every page of the site in headless Chromium; pictures of all lie in _build/browser afterwards.
+browser: site
+	.venv/bin/pytest tests/site/test_browser.py -q
+
 # Checks, in the order of what fails fastest, one after the other even under -j.
 test: $(READY)
 	@$(MAKE) --no-print-directory -j1 lint pairs unit notebooks site site-checks
@@ -76,7 +84,7 @@ notebooks: $(READY)
 	.venv/bin/pytest book -q -n 2 --nbval
 
 site-checks: site
-	.venv/bin/pytest tests/site -q
+	.venv/bin/pytest tests/site -q -m "not slow"
 
 clean:
 	rm -rf _build runs .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -324,6 +324,8 @@ def stage(book: Path, runs: Path, to: Path) -> str:
     shutil.copytree(book, to / "book", ignore=shutil.ignore_patterns(".*", "__pycache__"))
     for name in ("_config.yml", "_toc.yml", "index.md"):
         shutil.copy(book.parent / name, to / name)
+    if (book.parent / "affectcore").is_dir():  # the API reference is read from its source
+        shutil.copytree(book.parent / "affectcore", to / "affectcore", ignore=shutil.ignore_patterns("__pycache__"))
     for chapter in chapters:
         shutil.copy(runs / f"{chapter.name}.ipynb", to / "book" / f"{chapter.name}.ipynb")
     return f"{to}: the book with {len(chapters)} chapters from {runs}"

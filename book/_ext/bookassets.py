@@ -4,14 +4,18 @@
 * MathJax is served from the site itself, so that pages work offline;
 * scripts of sphinx-thebe, which is loaded though unused, are dropped (they redeclare a constant and name a CDN);
 * `BOOK_URL` (where the site will stand) and `BOOK_REPOSITORY` (its repository's address) come from the environment:
-  with them the site gets a sitemap, canonical links and repository buttons;
+  with them the site gets a sitemap, canonical links, a picture to every link to it, and buttons that lead to the
+  repository, Binder and Colab;
+* a page 404.html and a robots.txt;
 * a page that holds a calculator or the like gets its script, and no other page does;
 * the directive `chapter-status` prints how every notebook was made.
 """
 
 import json
 import os
+import re
 import shutil
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,6 +25,12 @@ from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.util.docutils import SphinxDirective
+
+NOT_FOUND = """
+<h1>Page not found</h1>
+<p>There is no page at this address. It may have moved: try the search above, or begin at the
+<a class="reference internal" href="index.html">first page</a>.</p>
+"""
 
 
 def notebooks(source: Path) -> list[Path]:
@@ -34,6 +44,12 @@ def configure(app: Sphinx, config: Config) -> None:
     config.exclude_patterns += [p.with_suffix(".md").relative_to(source).as_posix() for p in notebooks(source)]
     config.html_baseurl = config.ogp_site_url = os.environ.get("BOOK_URL", "")
     config.sitemap_url_scheme = "{link}"
+    config.sitemap_excludes = ["404.html", "genindex.html", "search.html"]
+    config.ogp_social_cards = {  # one picture a page
+        "enable": bool(config.html_baseurl),
+        "image_mini": "book/_static/mark.png",
+        "line_color": "#0072b2",
+    }
     repository = os.environ.get("BOOK_REPOSITORY")
     if repository:
         config.html_theme_options |= {
@@ -42,7 +58,11 @@ def configure(app: Sphinx, config: Config) -> None:
             "path_to_docs": "",
             "use_repository_button": True,
             "use_issues_button": True,
-            "launch_buttons": {"binderhub_url": "https://mybinder.org", "notebook_interface": "jupyterlab"},
+            "launch_buttons": {
+                "binderhub_url": "https://mybinder.org",
+                "colab_url": "https://colab.research.google.com",
+                "notebook_interface": "jupyterlab",
+            },
         }
 
 
@@ -62,6 +82,26 @@ def clean_page(app: Sphinx, pagename: str, templatename: str, context: dict[str,
     context["script_files"] = [script for script in context["script_files"] if not is_thebe(script)]
     if "body" in context:  # wide tables scroll on a telephone (custom.css), so the keyboard must reach them
         context["body"] = context["body"].replace("<table ", '<table tabindex="0" ')
+
+    for group in context.get("header_buttons", []):
+        for button in group.get("buttons", []) if group.get("label") == "launch-buttons" else []:
+            if button["text"] == "Colab":  # there notebooks need a first cell that fetches the library: _ext/colab.py
+                button["url"] = re.sub(r"/blob/.*?/book/", "/blob/colab/book/", button["url"])
+    if pagename == "404" and app.config.html_baseurl:  # it is shown in place of a page at any depth
+        context["metatags"] = f'<base href="{app.config.html_baseurl}">' + context.get("metatags", "")
+
+
+def not_found(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
+    """Yield the page that stands in for one that is not there."""
+    yield "404", {"title": "Page not found", "body": NOT_FOUND}, "page.html"
+
+
+def write_robots(app: Sphinx, error: Exception | None) -> None:
+    if error or app.builder.format != "html":
+        return
+    address = app.config.html_baseurl
+    lines = ["User-agent: *", "Allow: /", *([f"Sitemap: {address}sitemap.xml"] if address else [])]
+    (Path(app.outdir) / "robots.txt").write_text("\n".join(lines) + "\n", "utf-8")
 
 
 def copy_mathjax(app: Sphinx, error: Exception | None) -> None:
@@ -113,5 +153,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("chapter-status", ChapterStatus)
     app.connect("config-inited", configure, priority=100)  # before the table of contents is read
     app.connect("html-page-context", clean_page, priority=900)
+    app.connect("html-collect-pages", not_found)
     app.connect("build-finished", copy_mathjax)
+    app.connect("build-finished", write_robots)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -8,61 +8,35 @@ import io
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
+from browser import serve
+from playwright.sync_api import Browser
 
 from affectcore.evaluation import statistics as s
 from affectcore.evaluation.resolution import Design
 
-playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-
 SITE = Path(os.environ.get("AFFECTCORE_SITE", "_build/html"))
 EXPLORER, POWER = "book/foundations/explorer.html", "book/foundations/power.html"
-COMMANDS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PATIENCE = 120_000  # ms: a busy machine is not a fault
 
 pytestmark = pytest.mark.skipif(not (SITE / EXPLORER).is_file(), reason=f"no site in {SITE}; run `make site`")
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(SITE)))
-    thread = Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, COMMANDS)), None)
-    if path is None:
-        pytest.skip("no Chromium; name one in CHROMIUM")
-    with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+    with serve(SITE) as found:
+        yield found
 
 
 @pytest.fixture(params=[(1280, True), (390, True)], ids=["wide", "phone"])
-def page(request: pytest.FixtureRequest, chromium: Any, address: str) -> Iterator[Any]:
+def page(request: pytest.FixtureRequest, browser: Browser, address: str) -> Iterator[Any]:
     """A fresh page; script errors, failed requests and requests that leave the site fail the test."""
     width, script = request.param
-    context = chromium.new_context(
+    context = browser.new_context(
         viewport={"width": width, "height": 900}, java_script_enabled=script, base_url=address, accept_downloads=True
     )
     context.set_default_timeout(PATIENCE)
