@@ -19,7 +19,10 @@ from pypdf import PdfReader, PdfWriter
 from pypdf.generic import ArrayObject, NameObject, TextStringObject
 
 SMALL = "font-size: 7pt; width: 100%; margin: 0 15mm; display: flex; justify-content: space-between; color: #444"
+# Folded code stays in the notebooks; whatever else is folded on the site stands open on paper.
 UNFOLD = """
+for (const fold of document.querySelectorAll('details.above-input'))
+  if (!fold.querySelector('.cell_output')) fold.remove();
 for (const fold of document.querySelectorAll('details')) fold.open = true;
 for (const fold of document.querySelectorAll('.toggle-hidden')) fold.classList.remove('toggle-hidden');
 for (const image of document.images) image.loading = 'eager';

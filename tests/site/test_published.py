@@ -30,6 +30,8 @@ def write_book(folder: Path) -> None:
     shutil.copy(ROOT / "_config.yml", folder)
     (folder / "_toc.yml").write_text("format: jb-book\nroot: index\nchapters:\n  - file: book/one/page\n")
     (folder / "index.md").write_text("# Front\n\nSee {doc}`the page <book/one/page>`.\n")
+    (folder / "book" / "appendix").mkdir()  # claims.json is taken from the ledger's notebook
+    shutil.copy(ROOT / "book" / "appendix" / "claims_ledger.ipynb", folder / "book" / "appendix")
     (folder / "book" / "one").mkdir()
     kernel = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
     cells = [nbformat.v4.new_markdown_cell("# One page\n\nIt says something."), nbformat.v4.new_code_cell("1 + 1")]
