@@ -26,6 +26,8 @@ KINDS = {  # one page of each kind
     "results": "book/affect_diff/results.html",
     "verdicts": "book/affect_diff/verdicts.html",
     "ledger": "book/appendix/claims_ledger.html",
+    "explorer": "book/foundations/explorer.html",
+    "calculator": "book/foundations/power.html",
     "how-to": "book/appendix/add_a_model.html",
     "glossary": "book/appendix/glossary.html",
     "bibliography": "book/appendix/references.html",

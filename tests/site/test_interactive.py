@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from browser import serve
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from affectcore.evaluation import statistics as s
 from affectcore.evaluation.resolution import Design
@@ -75,7 +75,7 @@ def test_every_view_of_the_explorer_draws_and_says_what_it_shows(page: Any) -> N
         for name in scene["models"]:
             page.get_by_label(name, exact=True).check()
         kind = "Real data." if scene["kind"] == "corpus" else "A world."
-        playwright.expect(page.locator(".scope")).to_contain_text(f"{kind} {scene['scope']}")
+        expect(page.locator(".scope")).to_contain_text(f"{kind} {scene['scope']}")
         for stressor in scene["stressors"]:
             choose(page, "stressor", stressor["key"])
             for metric in scene["metrics"]:
@@ -104,7 +104,7 @@ def test_one_strength_fewer_models_and_the_download_agree(page: Any) -> None:
     page.get_by_label(scene["models"][0], exact=True).uncheck()
     page.get_by_label("single seeds as dots").check()
     cells = [row[3] for row in scene["values"]["mae/missing"]][1:]
-    playwright.expect(page.locator(".explorer output")).to_contain_text(f"6 of 7 models on {scene['title']}")
+    expect(page.locator(".explorer output")).to_contain_text(f"6 of 7 models on {scene['title']}")
     assert page.locator(".picture svg circle[r='1.8']").count() == sum(len(c[3]) for c in cells)
     with page.expect_download() as got:
         page.get_by_role("button", name="Download this table (CSV)").click()
@@ -120,15 +120,15 @@ def test_the_explorer_by_keyboard(page: Any) -> None:
     page.goto(EXPLORER)
     page.locator("select[name=scene]").focus()
     page.keyboard.press("ArrowDown")
-    playwright.expect(page.locator(".scope")).to_contain_text("CMU-MOSEI")
+    expect(page.locator(".scope")).to_contain_text("CMU-MOSEI")
     for _ in range(4):
         page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.name") == "model"
     page.keyboard.press("Space")
-    playwright.expect(page.locator(".explorer output")).to_contain_text("3 of 7 models")
+    expect(page.locator(".explorer output")).to_contain_text("3 of 7 models")
     for name in stored()["scenes"][1]["models"]:
         page.get_by_label(name, exact=True).uncheck()
-    playwright.expect(page.locator(".explorer output")).to_have_text("No model is chosen.")
+    expect(page.locator(".explorer output")).to_have_text("No model is chosen.")
     assert page.get_by_role("button", name="Download this table (CSV)").is_disabled()
 
 
@@ -168,8 +168,8 @@ def test_the_calculator_answers_all_three_questions(page: Any) -> None:
     page.get_by_label("difference that matters").fill("0,03")  # a decimal comma will do
     assert least(page) == pytest.approx(s.minimal_detectable_effect(0.05, 7), abs=6e-5)
     answer = page.locator(".power output")
-    playwright.expect(answer).to_contain_text(f"it takes {s.sample_size(0.05, 0.03)} seeds")
-    playwright.expect(answer).to_contain_text(f"probability {100 * s.power(0.03, 0.05, 7):.0f} %")
+    expect(answer).to_contain_text(f"it takes {s.sample_size(0.05, 0.03)} seeds")
+    expect(answer).to_contain_text(f"probability {100 * s.power(0.03, 0.05, 7):.0f} %")
 
     page.get_by_label("other test items, for these two trained models").check()
     page.get_by_label("test items", exact=True).fill("686")
@@ -178,12 +178,12 @@ def test_the_calculator_answers_all_three_questions(page: Any) -> None:
     page.get_by_label(re.compile("^how alike")).fill("0.1")
     design = Design(686, 0.2, groups=31, alike=0.1)
     assert least(page) == pytest.approx(design.detectable(), abs=6e-4)
-    playwright.expect(answer).to_contain_text(f"it takes {design.items_needed(0.03):,} items")
+    expect(answer).to_contain_text(f"it takes {design.items_needed(0.03):,} items")
 
     page.get_by_label("other seeds and other test items").check()
     page.get_by_label(re.compile("^share of the discordance")).fill("0.5")
     page.get_by_label("difference that matters").fill("0.001")
-    playwright.expect(answer).to_contain_text("no number of items does with these seeds, or no number of seeds does")
+    expect(answer).to_contain_text("no number of items does with these seeds, or no number of seeds does")
     assert page.locator(".power > table tbody tr").count() == 2
 
 
@@ -200,7 +200,7 @@ def test_the_calculator_names_what_it_cannot_read(page: Any, label: str, typed: 
     page.goto(POWER)
     field = page.get_by_label(re.compile(f"^{label}"))
     field.fill(typed)
-    playwright.expect(page.locator(".power output")).to_contain_text(said)
+    expect(page.locator(".power output")).to_contain_text(said)
     assert field.get_attribute("aria-invalid") == "true"
     field.fill("5" if label != "discordance" else "0.1")
 
@@ -209,7 +209,7 @@ def test_the_calculator_by_keyboard(page: Any) -> None:
     page.goto(POWER)
     page.locator(".power input[value=both]").focus()
     page.keyboard.press("ArrowUp")
-    playwright.expect(page.get_by_label("seeds (pairs of runs)")).to_be_hidden()
+    expect(page.get_by_label("seeds (pairs of runs)")).to_be_hidden()
     before = least(page)
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.name") == "items"
