@@ -210,7 +210,7 @@ def settings_plot(
         ax.set_ylim(len(arms) - 0.45, -0.55)
         ax.grid(visible=False, axis="y")
         ax.tick_params(axis="y", length=0)
-        ax.locator_params(axis="x", nbins=4)
+        ax.locator_params(axis="x", nbins=3)
     for ax in axes.flat[len(panels) :]:
         ax.set_visible(False)
     keys = [Line2D([], [], color=PALETTE[0], marker="o", ms=6, lw=2.2, label="mean, 95 %"),

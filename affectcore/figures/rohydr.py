@@ -90,7 +90,8 @@ def trade_plot(
     ax = ax or plt.subplots(figsize=(WIDTH, 3.6))[1]
     for i, (name, (cost, score)) in enumerate(points.items()):
         x, y = float(np.asarray(cost, float).mean()), np.asarray(score, float)
-        look: dict[str, Any] = {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[i % len(MARKERS)]}
+        again = i // len(PALETTE)  # a colour's second mark has another marker
+        look: dict[str, Any] = {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[(i + 3 * again) % len(MARKERS)]}
         if len(y) > 1:
             ax.vlines(x, *t_interval(y), color=look["color"], lw=1.8)
         ax.plot([x], [y.mean()], **look, ms=6.5, ls="none", label=name)
@@ -115,6 +116,7 @@ def quality_plot(table: pd.DataFrame) -> Figure:
     low = float(min(table["linear"].min(), table["r2"].min()))
     axes[0].plot([low, 1], [low, 1], color=GREY, ls=":", lw=1.2)
     axes[1].axhline(0, color="black", lw=1)
+    axes[1].locator_params(axis="x", nbins=3)
     axes[0].set(xlabel="R², ridge", ylabel="R², recovered stream")
     axes[1].set(xlabel="R², recovered stream", ylabel="ACC2 gained over zero-fill")
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
