@@ -25,7 +25,7 @@ MIME = "application/vnd.affectcore.claims+json"
 PAGE = "book/appendix/claims_ledger.html"
 # Paper -> the chapter that tells most of its claims.
 CHAPTERS = {"affect_diff": "book/affect_diff/verdicts", "cmir": "book/cmir/method", "lddu": "book/lddu/method",
-            "cider": "book/cider/method", "rohydr": "book/rohydr/method",
+            "cider": "book/cider/method", "rohydr": "book/rohydr/verdicts",
             "baselines": "book/foundations/baselines_on_real_data"}  # fmt: skip
 
 

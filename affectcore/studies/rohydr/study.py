@@ -107,7 +107,7 @@ MECHANISMS = (
     _arm("one_stage", IN_WORLDS, headline="gradients", probe=True, **ONE),
     _arm("streams_alone", IN_WORLDS, **NO_FUSION_RECOVERY),
     _arm("fusion_alone", IN_WORLDS, **ZERO),
-    _arm("mean_condition", IN_WORLDS, 3, denoiser="dit"),
+    _arm("mean_condition", IN_WORLDS, denoiser="dit"),
 )
 FACTORIAL = (  # with rohydr, streams_alone, one_stage, joint: recovery x fusion recovery x optimisation
     _arm("regressor", HEADLINE, 2, look="recovery steps", **REGRESSOR),
