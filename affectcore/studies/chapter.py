@@ -9,8 +9,8 @@ from affectcore.data import catalog, stand_in
 from affectcore.errors import DataError, StoreError
 from affectcore.studies.claims import Results
 from affectcore.studies.runner import run_specs
-from affectcore.studies.spec import Study
-from affectcore.studies.store import Store
+from affectcore.studies.spec import Study, digest
+from affectcore.studies.store import Store, default_folder
 
 _KEPT: list[tempfile.TemporaryDirectory[str]] = []  # folders of generated data, removed when the process ends
 
@@ -21,8 +21,8 @@ def results_for(
     """Return a study's results in a profile, "committed" read from results/, any other run as far as runs are missing.
 
     seeds: 0 means the profile's own number. data: folder of the real sets. Where one is absent, the profile "smoke"
-    runs on sets made by `affectcore.data.stand_in`, in a store of their own so that no such run is mistaken for a real
-    one; the other profiles raise DataError. Raises StoreError if a run fails.
+    runs on sets made by `affectcore.data.stand_in`, in a store of their own beside the user's, so that no such run is
+    mistaken for a real one; the other profiles raise DataError. Raises StoreError if a run fails.
     """
     if profile == "committed":
         return Results(study)
@@ -43,13 +43,19 @@ def results_for(
 
 def on_generated_data(results: Results) -> bool:
     """Whether the numbers are those of generated stand-ins, which mean nothing."""
-    return any(results.store is not None and results.store.folder.is_relative_to(f.name) for f in _KEPT)
+    return results.store is not None and results.store.folder == _store_of_generated()
 
 
 def _generated() -> Store:
-    """Write generated twins of the sets, point the readers at them, and return a store for their runs."""
+    """Write generated twins of the sets, point the readers at them, and return the store for their runs."""
     folder = tempfile.TemporaryDirectory(prefix="affectcore-stand-in-")
     _KEPT.append(folder)
     stand_in.write(Path(folder.name))
     os.environ[catalog.VARIABLE] = folder.name
-    return Store(Path(folder.name) / "runs")
+    return Store(_store_of_generated())
+
+
+def _store_of_generated() -> Path:
+    """A folder that all chapters share; its name changes with the code that generates, which no run's hash covers."""
+    code = digest(Path(stand_in.__file__).read_text(encoding="utf-8"))
+    return default_folder().with_name(f"{default_folder().name}-generated-{code}")

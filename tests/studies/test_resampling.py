@@ -157,6 +157,11 @@ def test_a_chapter_without_data_runs_on_generated_sets(monkeypatch: pytest.Monke
     found = results_for(small, "smoke", seeds=2)
     assert set(found.table["seed"]) == {0, 1}
     assert on_generated_data(found)  # never mistaken for runs on real data
+    assert found.store is not None
+    assert found.store.hashes()
+    assert Store().hashes() == []
+    again = results_for(small, "smoke", seeds=2)  # the next chapter finds them
+    assert {r.finished for r in again.records} == {r.finished for r in found.records}
     assert results_ledger(found) == []
     with pytest.raises(DataError, match="cmu_mosei_video is not here; `affectcore data fetch"):
         results_for(replace(small, profiles={"standard": Profile({1: 2})}), "standard")
