@@ -8,9 +8,11 @@
   repository, Binder and Colab;
 * a page 404.html and a robots.txt;
 * a page that holds a calculator or the like gets its script, and no other page does;
-* the directive `chapter-status` prints how every notebook was made.
+* the directive `chapter-status` prints how every notebook was made;
+* the directive `figure-of` shows a figure that a notebook drew, on another page.
 """
 
+import base64
 import json
 import os
 import re
@@ -147,10 +149,46 @@ class ChapterStatus(SphinxDirective):
         return container.children
 
 
+class FigureOf(SphinxDirective):
+    """A figure of a committed notebook: argument "book/room/page figure-name"; the content is the caption here.
+
+    myst-nb's own `glue` takes texts from other pages, but no figures with caption and alternative text.
+    """
+
+    required_arguments = 2
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        page, name = self.arguments
+        file = Path(self.env.srcdir) / f"{page}.ipynb"
+        self.env.note_dependency(str(file))
+        for cell in json.loads(file.read_text(encoding="utf-8"))["cells"]:
+            about = cell["metadata"].get("mystnb", {})
+            if about.get("figure", {}).get("name") == name:
+                png = next(o["data"]["image/png"] for o in cell["outputs"] if "image/png" in o.get("data", {}))
+                break
+        else:
+            raise self.error(f"figure-of: {page}.ipynb has no figure {name!r}")
+        kept = Path(self.env.doctreedir).parent / "figure-of" / f"{name.replace(':', '-')}.png"
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_bytes(base64.b64decode(png))
+        here = os.path.relpath(kept, Path(self.env.doc2path(self.env.docname)).parent)
+        caption, _ = self.state.inline_text(" ".join(self.content), self.lineno)
+        return [
+            nodes.figure(
+                "",
+                nodes.image(uri=here, alt=about["image"]["alt"]),
+                nodes.caption("", "", *caption),
+                align="default",
+            )
+        ]
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     if os.environ.get("BOOK_URL"):
         app.setup_extension("sphinx_sitemap")  # which warns, and so stops a strict build, when the address is unknown
     app.add_directive("chapter-status", ChapterStatus)
+    app.add_directive("figure-of", FigureOf)
     app.connect("config-inited", configure, priority=100)  # before the table of contents is read
     app.connect("html-page-context", clean_page, priority=900)
     app.connect("html-collect-pages", not_found)

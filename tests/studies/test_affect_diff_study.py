@@ -432,6 +432,9 @@ CHANGED: dict[str, dict[str, Any]] = {
     "selected_paper": {"metric": "batch_averaged_macro_recall_64"}, "selected_true": {},
 }  # fmt: skip
 CHANGED |= {f"perturbed_{k}": CHANGED.get(k, {}) for k in ("no_diffusion", "no_vae", "classifier_only")}
+PUBLISHED_SIZE = {"width": 128, "heads": 8, "layers": 2, "latent": 128, "unet_width": 64, "dropout": 0.3,
+                  "classifier_dropout": 0.4, "lr": 1e-3}  # fmt: skip
+CHANGED |= {f"wide_{k}": PUBLISHED_SIZE | CHANGED.get(k, {}) for k in ("no_diffusion", "no_vae", "classifier_only")}
 ON_LABELS = {"weights": None, "metric": "auroc_macro"}
 CHANGED |= {
     f"labels_{k}": ON_LABELS | CHANGED.get(k, {}) | more
