@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from affectcore.audit import sentences
 from affectcore.audit.read import Floats, Predictions, Submission
@@ -20,7 +19,7 @@ from affectcore.audit.traps import is_sentiment, is_signed, traps
 from affectcore.errors import ConfigError, EvaluationError
 from affectcore.evaluation.calibration import Reliability, brier, forecasts, negative_log_likelihood, reliability
 from affectcore.evaluation.metrics import Metric, accuracy_k, accuracy_sims, batch_averaged_macro_recall, metrics
-from affectcore.evaluation.statistics import Interval, holm, mcnemar, paired_t, sample_size
+from affectcore.evaluation.statistics import Interval, detectable_errors, holm, mcnemar, paired_t, sample_size
 
 DRAWS, BATCH_SIZE, BINS = 2_000, 64, 15
 ALL_SETS = 6  # labels up to which every label set is tried as a constant; above, the k most frequent for every k
@@ -245,7 +244,7 @@ def _pair(
     tail = min(int((both <= 0).sum()), int((both >= 0).sum()))
     p = min(1.0, 2 * (1 + tail) / (1 + len(both)))
     low, high = np.quantile(both, [0.025, 0.975])
-    power = float(stats.norm.isf(0.025) + stats.norm.isf(0.2))
+    power = detectable_errors()
     many = len(d) > 1
     sd = float(d.std(ddof=1)) if many else None
     p_mcnemar = None

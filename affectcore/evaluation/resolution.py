@@ -17,6 +17,7 @@ from scipy import stats
 
 from affectcore.errors import EvaluationError
 from affectcore.evaluation.inputs import finite
+from affectcore.evaluation.statistics import detectable_errors
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Design:
 
     def detectable(self, *, alpha: float = 0.05, target: float = 0.8) -> float:
         """Return the least true difference that is found with power `target`."""
-        return _errors(alpha, target) * self.error
+        return detectable_errors(alpha, target) * self.error
 
     def power(self, effect: float, *, alpha: float = 0.05) -> float:
         """Return the chance that a true difference `effect` is found; either sign counts."""
@@ -113,14 +114,8 @@ class Design:
         return None if left <= 0 else max(1, math.ceil(self.seed_sd**2 / left))
 
 
-def _errors(alpha: float, target: float) -> float:
-    if not 0 < alpha < target < 1:
-        raise EvaluationError(f"alpha and target power must fulfil 0 < alpha < target < 1, got {alpha} and {target}")
-    return float(stats.norm.isf(alpha / 2) + stats.norm.isf(1 - target))
-
-
 def _allowed(margin: float, alpha: float, target: float) -> float:
     """The squared standard error at which `margin` is just detectable."""
     if not margin > 0:
         raise EvaluationError(f"margin must be above 0, got {margin}")
-    return (margin / _errors(alpha, target)) ** 2
+    return (margin / detectable_errors(alpha, target)) ** 2

@@ -12,15 +12,13 @@ from dataclasses import dataclass
 from html import escape
 from math import isfinite
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import affectcore.studies
-from affectcore.evaluation.verdict import Status
 from affectcore.figures.badge import NAMES, address, title, verdicts
 from affectcore.studies.answers import number, signed
 from affectcore.studies.claims import Claim, Results, Row, results_ledger, study_claims
 
-STATUSES: tuple[str, ...] = (*get_args(Status), "open")
 MIME = "application/vnd.affectcore.claims+json"
 PAGE = "book/appendix/claims_ledger.html"
 # Paper -> the chapter that tells most of its claims.

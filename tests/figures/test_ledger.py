@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from affectcore import cli
 from affectcore.figures.badge import COLOURS, NAMES, address, badge, title, verdicts
-from affectcore.figures.ledger import CHAPTERS, MIME, STATUSES, Finding, Ledger, cards
+from affectcore.figures.effects import STATUSES
+from affectcore.figures.ledger import CHAPTERS, MIME, Finding, Ledger, cards
 from affectcore.studies.claims import Claim, Row
 
 ROOT = Path(__file__).parents[2]
