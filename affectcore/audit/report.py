@@ -19,7 +19,8 @@ from affectcore.audit.traps import is_sentiment, is_signed, traps
 from affectcore.errors import ConfigError, EvaluationError
 from affectcore.evaluation.calibration import Reliability, brier, forecasts, negative_log_likelihood, reliability
 from affectcore.evaluation.metrics import Metric, accuracy_k, accuracy_sims, batch_averaged_macro_recall, metrics
-from affectcore.evaluation.statistics import Interval, detectable_errors, holm, mcnemar, paired_t, sample_size
+from affectcore.evaluation.resolution import detectable_errors
+from affectcore.evaluation.statistics import Interval, holm, mcnemar, paired_t, sample_size
 
 DRAWS, BATCH_SIZE, BINS = 2_000, 64, 15
 ALL_SETS = 6  # labels up to which every label set is tried as a constant; above, the k most frequent for every k

@@ -17,7 +17,13 @@ from scipy import stats
 
 from affectcore.errors import EvaluationError
 from affectcore.evaluation.inputs import finite
-from affectcore.evaluation.statistics import detectable_errors
+
+
+def detectable_errors(alpha: float = 0.05, target: float = 0.8) -> float:
+    """Return how many standard errors a true difference must be, to be found at level `alpha` with power `target`."""
+    if not 0 < alpha < target < 1:
+        raise EvaluationError(f"alpha and target power must fulfil 0 < alpha < target < 1, got {alpha} and {target}")
+    return float(stats.norm.isf(alpha / 2) + stats.norm.isf(1 - target))
 
 
 @dataclass(frozen=True)

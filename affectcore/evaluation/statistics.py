@@ -512,13 +512,6 @@ def _count(groups: ArrayLike | None) -> int | None:
     return None if groups is None else len(np.unique(np.asarray(groups)))
 
 
-def detectable_errors(alpha: float = 0.05, target: float = 0.8) -> float:
-    """Return how many standard errors a true difference must be, to be found at level `alpha` with power `target`."""
-    if not 0 < alpha < target < 1:
-        raise EvaluationError(f"alpha and target power must fulfil 0 < alpha < target < 1, got {alpha} and {target}")
-    return float(stats.norm.isf(alpha / 2) + stats.norm.isf(1 - target))
-
-
 def from_draws(
     sample: Floats, by_seed: Floats, n_items: int, n_groups: int | None, levels: Sequence[str]
 ) -> PairedComparison:
@@ -526,7 +519,7 @@ def from_draws(
     sd, effect, wins = _by_seed(by_seed)
     tail = min(int((sample <= 0).sum()), int((sample >= 0).sum()))
     p = min(1.0, 2 * (1 + tail) / (1 + len(sample)))
-    mde = float(detectable_errors() * sample.std(ddof=1))
+    mde = float((stats.norm.isf(0.025) + stats.norm.isf(0.2)) * sample.std(ddof=1))
     i95, i90 = percentile_interval(sample, 0.95), percentile_interval(sample, 0.90)
     method = "bootstrap over " + " x ".join(levels)
     return PairedComparison(
