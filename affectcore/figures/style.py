@@ -1,4 +1,4 @@
-"""One look for every figure: colour-blind safe, readable on a phone, on a white panel that also suits a dark page.
+"""One look for every figure: colour-blind safe, readable on a phone; the site's style sheet makes the dark version.
 
 use_style()
 ax = interval_plot(["MLP", "TFN"], estimates, intervals, seeds=per_seed, floor=.33, ceiling=.71, paper=[None, .58])
