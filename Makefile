@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 export PYTHONHASHSEED ?= 0
 
 .DEFAULT_GOAL := all
-.PHONY: all install demo site chapters refresh site-from-runs linkcheck pdf browser test lint pairs unit notebooks site-checks clean
+.PHONY: all install demo site chapters refresh readme site-from-runs linkcheck pdf browser test lint pairs unit notebooks site-checks clean
 
 all: demo site
 	@echo "Open _build/html/index.html in a browser. Next: make test, or .venv/bin/affectcore --help"
@@ -51,6 +51,10 @@ refresh: $(addprefix refresh/,$(CHAPTER))
 
 refresh/%: $(READY)
 	@$(PY) -m affectcore.chapters refresh $*
+
+# The README's picture and table of verdicts, from the committed ledger.
+readme: $(READY)
+	$(PY) -m affectcore.figures.readme
 
 linkcheck: $(READY)
 	.venv/bin/$(SITE) . --builder linkcheck
