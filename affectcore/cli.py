@@ -237,6 +237,26 @@ def run(
     raise typer.Exit(report.exit_code)
 
 
+@app.command()
+def arena(
+    model: Annotated[str, typer.Argument(help="a registered model that is not in the arena yet")],
+    seeds: Annotated[int | None, typer.Option(min=1, help="the first so many seeds (default: all)")] = None,
+    profile: Annotated[str, typer.Option(help="committed, or the profile of runs in the store")] = "committed",
+    jobs: Annotated[int, typer.Option(min=1, help="processes on this machine")] = 1,
+    store: Annotated[Path | None, typer.Option(help="folder of the runs (default: the user's cache)")] = None,
+    form: AsFormat = Format.text,
+) -> None:
+    """Train one model of your own by the arena's protocol and rank it among the others, which are not run again."""
+    from affectcore.figures.arena import board, costs, standings
+    from affectcore.studies.arena.own import enter
+    from affectcore.studies.store import Store
+
+    table, records = enter(model, seeds, profile=profile, jobs=jobs, store=Store(store))
+    found = board(table)
+    rows = standings(found, found.rank(), costs(records)).round(2).reset_index()
+    show(json.loads(rows.to_json(orient="records")), form)
+
+
 @results.command()
 def export(
     study: Annotated[str, typer.Argument(help="see `affectcore studies`")],
