@@ -30,7 +30,7 @@ from affectcore.studies.sources import sources_hash
 from affectcore.studies.spec import PROFILES, RunSpec, Study
 from affectcore.studies.store import RunRecord, Store, refusals, table
 
-SIZE_LIMIT = 15_000_000  # bytes of results/ together
+SIZE_LIMIT = 20_000_000  # bytes of results/ together
 TOLERANCE = 0.02  # of a metric, absolute: a few items of a small test set fall to the other side on another processor
 COLUMNS = ["arm", "data", "seed", "split", "condition", "rows", "group", "target", "scores"]
 
