@@ -69,7 +69,7 @@ def findings(results: Results) -> list[Finding]:
     rows = results_ledger(results)
     records = None
     if results.profile == "committed" and any(r.seeds is not None for r in rows):
-        records = f"results/{results.records[0].spec.profile}/{name}.jsonl.gz"
+        records = f"results/{results.records[0].spec.profile}/{name}.jsonl.xz"
     studies = Path(affectcore.studies.__file__).parent
     room = "evidence" if (studies / name / "evidence.py").is_file() else "study"
     code = f"affectcore/studies/{name}/{room}.py"

@@ -1,17 +1,16 @@
 """Committed results: exported from the store, read by every chapter, checked for staleness, recomputed at random.
 
-    results/<profile>/<study>.jsonl.gz               one record a line, sorted, numbers to six digits
+    results/<profile>/<study>.jsonl.xz               one record a line, sorted, numbers to six digits
     results/<profile>/<study>.predictions.parquet    per-item scores of tier 1 in float16
 
 No path, host, transcript or id is in them: items are rows of the split, groups are numbered in order of appearance. The
 targets of a real data set stay out unless its study publishes them by name (`Study.publish_targets`).
 """
 
-import gzip
 import json
+import lzma
 import os
 import tempfile
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +29,7 @@ from affectcore.studies.sources import sources_hash
 from affectcore.studies.spec import PROFILES, RunSpec, Study
 from affectcore.studies.store import RunRecord, Store, refusals, table
 
-SIZE_LIMIT = 20_000_000  # bytes of results/ together
+SIZE_LIMIT = 15_000_000  # bytes of results/ together
 TOLERANCE = 0.02  # of a metric, absolute: a few items of a small test set fall to the other side on another processor
 COLUMNS = ["arm", "data", "seed", "split", "condition", "rows", "group", "target", "scores"]
 
@@ -74,8 +73,8 @@ def load_records(study: Study, profile: str) -> list[RunRecord]:
     with refusals(f"results of {study.name}: cannot be read"):
         content = file.read_bytes()
     try:
-        lines = gzip.decompress(content).decode().splitlines()
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as e:
+        lines = lzma.decompress(content).decode().splitlines()
+    except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as e:
         raise StoreError(f"{file.name}: no run records ({e})") from e
     for number, line in enumerate(lines, 1):
         try:
@@ -195,7 +194,7 @@ def finished(study: Study, profile: str, specs: Sequence[RunSpec], store: Store)
 
 def _lines(lines: Iterable[str]) -> bytes:
     """Compressed lines; equal lines are equal bytes, for the file carries no time."""
-    return gzip.compress("".join(f"{x}\n" for x in lines).encode(), compresslevel=9, mtime=0)
+    return lzma.compress("".join(f"{x}\n" for x in lines).encode(), preset=9)
 
 
 def _line(record: RunRecord) -> str:
@@ -277,7 +276,7 @@ def _write(file: Path, content: bytes) -> None:
 
 
 def _records_file(profile: str, study: str) -> Path:
-    return results_folder() / profile / f"{study}.jsonl.gz"
+    return results_folder() / profile / f"{study}.jsonl.xz"
 
 
 def _predictions_file(profile: str, study: str) -> Path:

@@ -24,7 +24,7 @@ ROOT = Path(affectcore.__file__).parents[1]
 LEDGER = "book/appendix/claims_ledger"
 MIME = "application/vnd.affectcore.claims+json"
 KINDS = {
-    ".jsonl.gz": "records, one run a line",
+    ".jsonl.xz": "records, one run a line",
     ".predictions.parquet": "predictions, one row a run, split and condition (Parquet)",
     ".draws.parquet": "bootstrap draws behind the intervals (Parquet)",
 }

@@ -26,7 +26,7 @@ C2 = Claim("affect_diff", "C2", "not here", "Fig. 1", 3, "never", "main", ("corp
 WORLD = Row("affect_diff", "C1", "refuted", "world: w", -0.0123, (-0.02, -0.001), 4e-5, 10, 0.01, 0.03, "below margin")
 CORPUS = Row("affect_diff", "C1", "unresolved", "corpus: c", 0.5, (-0.1, 0.6), float("nan"), 10, 0.2, 0.03)
 NOT_HERE = Row("affect_diff", "C2", "not testable here", "corpus: c", reason="no data")
-CODE, RECORDS = "affectcore/studies/x/evidence.py", "results/standard/x.jsonl.gz"
+CODE, RECORDS = "affectcore/studies/x/evidence.py", "results/standard/x.jsonl.xz"
 FOUND = [Finding(C1, WORLD, CODE, RECORDS), Finding(C1, CORPUS, CODE, RECORDS), Finding(C2, NOT_HERE, CODE, None)]
 
 
@@ -198,7 +198,7 @@ def test_a_box_hands_out_notebook_data_and_bibtex(tmp_path: Path) -> None:
 
     page, warnings = built(tmp_path, ".. hand-out:: affect_diff costs.json")
     assert warnings == ""
-    for place in ("_sources/book/room/page.ipynb", "results/standard/affect_diff.jsonl.gz", "results/costs.json"):
+    for place in ("_sources/book/room/page.ipynb", "results/standard/affect_diff.jsonl.xz", "results/costs.json"):
         assert f'refuri="../../{place}"' in page
     for line in BIBTEX["cider"].splitlines():
         assert line.strip() in page

@@ -1,6 +1,6 @@
 """What every committed notebook keeps: the rules of book/appendix/template.md."""
 
-import gzip
+import lzma
 import os
 import re
 import subprocess
@@ -150,7 +150,7 @@ def shown_text() -> dict[str, str]:
     for name in filter(None, listed):
         if name.startswith(("book/", "results/")) or name.endswith(".md"):
             path = ROOT / name
-            raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+            raw = lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
             found[name] = raw.decode("utf-8", "ignore")
     return found
 

@@ -1,7 +1,7 @@
 """The ledger on the frozen tiny sweep, and what claims.toml may say."""
 
-import gzip
 import json
+import lzma
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ def rows(monkeypatch):
 
 
 def accuracies(arm):
-    text = gzip.decompress((TINY / "results" / "smoke" / "tiny.jsonl.gz").read_bytes()).decode()
+    text = lzma.decompress((TINY / "results" / "smoke" / "tiny.jsonl.xz").read_bytes()).decode()
     lines = [json.loads(x) for x in text.splitlines()]
     chosen = sorted(
         (x["spec"]["seed"], x["metrics"]["test"]["clean"]["accuracy"]) for x in lines if x["spec"]["arm"] == arm

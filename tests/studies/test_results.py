@@ -1,7 +1,7 @@
 """Results: what is exported reads back, staleness is seen, verification recomputes; reports on a frozen tiny sweep."""
 
-import gzip
 import json
+import lzma
 import os
 import re
 from dataclasses import replace
@@ -31,11 +31,11 @@ from affectcore.studies.store import Store
 
 
 def text_of(file: Path) -> str:
-    return gzip.decompress(file.read_bytes()).decode()
+    return lzma.decompress(file.read_bytes()).decode()
 
 
 def rewrite(file: Path, text: str) -> None:
-    file.write_bytes(gzip.compress(text.encode()))
+    file.write_bytes(lzma.compress(text.encode()))
 
 
 FROZEN = Path(__file__).parent / "tiny_sweep" / "results"
@@ -66,7 +66,7 @@ def test_the_frozen_sweep_reads_as_it_was_written(frozen):
     means = (
         table.query("split == 'test' and condition == 'clean' and metric == 'accuracy'").groupby("arm")["value"].mean()
     )
-    lines = [json.loads(x) for x in text_of(FROZEN / "smoke" / "tiny.jsonl.gz").splitlines()]
+    lines = [json.loads(x) for x in text_of(FROZEN / "smoke" / "tiny.jsonl.xz").splitlines()]
     for arm, mean in means.items():  # the same from the bare file
         values = [x["metrics"]["test"]["clean"]["accuracy"] for x in lines if x["spec"]["arm"] == arm]
         assert mean == pytest.approx(np.mean(values))
@@ -98,7 +98,7 @@ def test_arms_on_other_items_are_not_paired(frozen, column):
 
 def test_export_and_the_local_store_say_the_same(store, folder):
     files = export(STUDY, "smoke", store)
-    assert sorted(f.name for f in files) == ["tiny.jsonl.gz", "tiny.predictions.parquet"]
+    assert sorted(f.name for f in files) == ["tiny.jsonl.xz", "tiny.predictions.parquet"]
     committed, local = load_results(STUDY), load_results(STUDY, "smoke", store)
     key = ["arm", "seed", "split", "condition", "metric"]
     a, b = (x[0].set_index(key).sort_index() for x in (committed, local))
@@ -113,7 +113,7 @@ def test_export_and_the_local_store_say_the_same(store, folder):
 def test_exported_files_hold_no_path_host_or_group_id(store, folder):
     records, predictions_file = export(STUDY, "smoke", store)
     text = pd.read_parquet(predictions_file).select_dtypes(["object", "string"]).to_string()  # both are compressed
-    for content in (gzip.decompress(records.read_bytes()), text.encode()):
+    for content in (lzma.decompress(records.read_bytes()), text.encode()):
         assert b"strong" in content
         for word in (os.uname().nodename, str(folder), str(Path(__file__).parent), str(store.folder)):
             assert word.encode() not in content
@@ -180,7 +180,7 @@ def test_the_best_complete_profile_is_taken(store, folder):
     export(STUDY, "smoke", store)
     export(STUDY, "standard", store)
     assert set(load_results(STUDY)[0]["profile"]) == {"standard"}
-    file = folder / "standard" / "tiny.jsonl.gz"
+    file = folder / "standard" / "tiny.jsonl.xz"
     rewrite(file, "".join(text_of(file).splitlines(keepends=True)[:-1]))  # one run less: no longer complete
     assert set(load_results(STUDY)[0]["profile"]) == {"smoke"}
 
@@ -193,17 +193,17 @@ def test_other_profiles_never_read_results(frozen, tmp_path):
 @pytest.mark.parametrize("damage", ["{", "[]", '{"spec": 3}'])
 def test_a_damaged_line_is_named(store, folder, damage):
     export(STUDY, "smoke", store)
-    file = folder / "smoke" / "tiny.jsonl.gz"
+    file = folder / "smoke" / "tiny.jsonl.xz"
     rewrite(file, text_of(file) + damage + "\n")
-    with pytest.raises(StoreError, match=r"tiny\.jsonl\.gz line 21: no run record"):
+    with pytest.raises(StoreError, match=r"tiny\.jsonl\.xz line 21: no run record"):
         load_results(STUDY)
 
 
 def test_a_truncated_file_is_named(store, folder):
     export(STUDY, "smoke", store)
-    file = folder / "smoke" / "tiny.jsonl.gz"
+    file = folder / "smoke" / "tiny.jsonl.xz"
     file.write_bytes(file.read_bytes()[:-20])
-    with pytest.raises(StoreError, match=r"tiny\.jsonl\.gz: no run records"):
+    with pytest.raises(StoreError, match=r"tiny\.jsonl\.xz: no run records"):
         load_results(STUDY)
 
 
@@ -244,7 +244,7 @@ def test_verify_tells_what_became_undefined_from_what_is_equal(store, folder):
 
 def test_verify_finds_a_number_that_was_changed(store, folder):
     export(STUDY, "smoke", store)
-    file = folder / "smoke" / "tiny.jsonl.gz"
+    file = folder / "smoke" / "tiny.jsonl.xz"
     text = text_of(file)
     first = text.splitlines()[0]
     value = re.search(r'"test":{"clean":{"accuracy":([0-9.]+)', first).group(1)
