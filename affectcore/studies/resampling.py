@@ -262,7 +262,7 @@ def file_of(study: Study, profile: str) -> Path:
 
 
 def export(study: Study, profile: str, store: Store | None = None) -> Path:
-    """Write a profile's draws to results/ and return the file."""
+    """Write a profile's draws to results/ and return the file. Raises StoreError as `results.export` does."""
     made = compute(study, profile, store)
     runs = digest(sorted(s.hash() for s in study.specs(profile)))
     columns = ["arm", "data", "condition", "metric"]
@@ -277,8 +277,8 @@ def export(study: Study, profile: str, store: Store | None = None) -> Path:
         ]
     )  # fmt: skip
     file = file_of(study, profile)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    frame.to_parquet(file, index=False, compression="zstd")
+    content = frame.to_parquet(index=False, compression="zstd")
+    committed.write({file: content}, f"draws of {study.name} ({profile})", "name fewer data in Study.drawn")
     return file
 
 

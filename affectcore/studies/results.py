@@ -167,19 +167,21 @@ def export(study: Study, profile: str, store: Store | None = None) -> tuple[Path
     frames = [_frame(r.spec, store.predictions(r.hash), study) for r in deciding]
     if frames:
         files[_predictions_file(profile, study.name)] = _parquet(pd.concat(frames, ignore_index=True))
+    write(files, f"{study.name} ({profile})", "name fewer conditions in Study.deciding")
+    return tuple(files)
+
+
+def write(files: Mapping[Path, bytes], what: str, hint: str) -> None:
+    """Write files of results/. Raises StoreError, with nothing written, if the folder would pass `SIZE_LIMIT`."""
     folder = results_folder()
     others = (
         sum(f.stat().st_size for f in folder.rglob("*") if f.is_file() and f not in files) if folder.exists() else 0
     )
     size = others + sum(map(len, files.values()))
     if size > SIZE_LIMIT:
-        hint = "name fewer conditions in Study.deciding"
-        raise StoreError(
-            f"results: {size / 1e6:.1f} MB with {study.name} ({profile}), limit {SIZE_LIMIT / 1e6:g} MB; {hint}"
-        )
+        raise StoreError(f"results: {size / 1e6:.1f} MB with {what}, limit {SIZE_LIMIT / 1e6:g} MB; {hint}")
     for file, content in files.items():
         _write(file, content)
-    return tuple(files)
 
 
 def finished(study: Study, profile: str, specs: Sequence[RunSpec], store: Store) -> list[RunRecord]:

@@ -175,6 +175,17 @@ def toy(arms: tuple[Arm, ...], seeds: dict[int, int], **options: object) -> Stud
     return Study(name="toy", question="?", arms=arms, data=(data,), profiles={"smoke": Profile(seeds)})
 
 
+def test_draws_that_make_results_too_large_are_refused(
+    ran: tuple[Path, Store], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AFFECTCORE_DATA", str(ran[0]))
+    monkeypatch.setenv("AFFECTCORE_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setattr("affectcore.studies.results.SIZE_LIMIT", 3000)
+    with pytest.raises(StoreError, match=r"results: .* MB with draws of toy \(smoke\), limit .*Study.drawn"):
+        resampling.export(STUDY, "smoke", ran[1])
+    assert not (tmp_path / "results").exists()
+
+
 def test_the_default_metric_is_the_same_before_and_after_export(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
