@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from affectcore.errors import ConfigError, StoreError
+from affectcore.evaluation.inputs import Floats
 from affectcore.evaluation.ranks import Ranking, mean_ranks, rank
 from affectcore.evaluation.robustness import mean_height
 from affectcore.figures.style import GREY, MARKERS, PALETTE, WIDTH
@@ -27,14 +27,12 @@ from affectcore.studies.arena.score import LABEL, LEXICAL
 from affectcore.studies.arena.study import MISSING, NOISE, RATES, WITHOUT
 from affectcore.studies.store import RunRecord
 
-Floats = NDArray[np.float64]
 PAPERS = ("affect_diff", "cmir", "lddu", "cider", "rohydr")
 STRESSORS = {
     "clean": ("clean",), "a modality lost": tuple(c.name for c in WITHOUT),
     "missing rates": tuple(c.name for c in MISSING), "noise": tuple(c.name for c in NOISE),
     LABEL: (LABEL,), LEXICAL: (LEXICAL,),
 }  # fmt: skip
-INDEX = ["arm", "data", "condition"]
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from typing import Any
 
 import affectcore.studies
 from affectcore.figures.badge import NAMES, address, title, verdicts
+from affectcore.figures.executed import FINDINGS
 from affectcore.studies.answers import number, signed
 from affectcore.studies.claims import Claim, Results, Row, results_ledger, study_claims
 
-MIME = "application/vnd.affectcore.claims+json"
 PAGE = "book/appendix/claims_ledger.html"
 # Paper -> the chapter that tells most of its claims.
 CHAPTERS = {"affect_diff": "book/affect_diff/verdicts", "cmir": "book/cmir/verdicts", "lddu": "book/lddu/verdicts",
@@ -87,7 +87,7 @@ class Ledger:
         return [f.to_json() for f in sorted(self.found, key=lambda f: f.claim.paper)]
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        return {"text/plain": f"{len(self.found)} findings", "text/html": cards(self.found), MIME: self.to_json()}
+        return {"text/plain": f"{len(self.found)} findings", "text/html": cards(self.found), FINDINGS: self.to_json()}
 
 
 def cards(found: Iterable[Finding]) -> str:

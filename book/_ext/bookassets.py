@@ -12,7 +12,6 @@
 * the directive `figure-of` shows a figure that a notebook drew, on another page.
 """
 
-import base64
 import json
 import os
 import re
@@ -27,6 +26,9 @@ from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.util.docutils import SphinxDirective
+
+from affectcore.errors import ConfigError
+from affectcore.figures.executed import figure
 
 NOT_FOUND = """
 <h1>Page not found</h1>
@@ -162,22 +164,19 @@ class FigureOf(SphinxDirective):
         page, name = self.arguments
         file = Path(self.env.srcdir) / f"{page}.ipynb"
         self.env.note_dependency(str(file))
-        for cell in json.loads(file.read_text(encoding="utf-8"))["cells"]:
-            about = cell["metadata"].get("mystnb", {})
-            if about.get("figure", {}).get("name") == name:
-                png = next(o["data"]["image/png"] for o in cell["outputs"] if "image/png" in o.get("data", {}))
-                break
-        else:
-            raise self.error(f"figure-of: {page}.ipynb has no figure {name!r}")
+        try:
+            found = figure(file, name)
+        except ConfigError as e:
+            raise self.error(f"figure-of: {e}") from e
         kept = Path(self.env.doctreedir).parent / "figure-of" / f"{name.replace(':', '-')}.png"
         kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_bytes(base64.b64decode(png))
+        kept.write_bytes(found.png)
         here = os.path.relpath(kept, Path(self.env.doc2path(self.env.docname)).parent)
         caption, _ = self.state.inline_text(" ".join(self.content), self.lineno)
         return [
             nodes.figure(
                 "",
-                nodes.image(uri=here, alt=about["image"]["alt"]),
+                nodes.image(uri=here, alt=found.alt),
                 nodes.caption("", "", *caption),
                 align="default",
             )

@@ -19,10 +19,9 @@ from sphinx.util.docutils import SphinxDirective
 
 import affectcore
 from affectcore.figures.badge import address, badge, title, verdicts
+from affectcore.figures.executed import LEDGER, findings
 
 ROOT = Path(affectcore.__file__).parents[1]
-LEDGER = "book/appendix/claims_ledger"
-MIME = "application/vnd.affectcore.claims+json"
 KINDS = {
     ".jsonl.xz": "records, one run a line",
     ".predictions.parquet": "predictions, one row a run, split and condition (Parquet)",
@@ -37,20 +36,11 @@ table.to_csv("{study}.csv")  # a row a run, condition and metric
 """
 
 
-def findings(notebook: Path) -> list[dict[str, Any]]:
-    """Return the content of claims.json: the one output of this kind in a notebook."""
-    cells = json.loads(notebook.read_text("utf-8"))["cells"]
-    found = [o["data"][MIME] for c in cells for o in c.get("outputs", ()) if MIME in o.get("data", {})]
-    if len(found) != 1:
-        raise ValueError(f"{notebook}: {len(found)} outputs hold the ledger's findings, not one; run `make refresh`")
-    return list(found[0])
-
-
 def publish(app: Sphinx, error: Exception | None) -> None:
     """Write claims.json and the badges into the site, and copy the results and the files with the claims' tests."""
     if error or app.builder.format != "html":
         return
-    site, found = Path(app.outdir), findings(Path(app.srcdir) / f"{LEDGER}.ipynb")
+    site, found = Path(app.outdir), findings(Path(app.srcdir) / LEDGER)
     (site / "claims.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", "utf-8")
     (site / "badges").mkdir(exist_ok=True)
     claims: dict[tuple[str, str], list[tuple[str, str]]] = {}

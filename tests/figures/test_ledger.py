@@ -13,9 +13,11 @@ from bs4.element import Tag
 from typer.testing import CliRunner
 
 from affectcore import cli
+from affectcore.errors import ConfigError
 from affectcore.figures.badge import COLOURS, NAMES, address, badge, title, verdicts
 from affectcore.figures.effects import STATUSES
-from affectcore.figures.ledger import CHAPTERS, MIME, Finding, Ledger, cards
+from affectcore.figures.executed import LEDGER, findings
+from affectcore.figures.ledger import CHAPTERS, Finding, Ledger, cards
 from affectcore.studies.claims import Claim, Row
 
 ROOT = Path(__file__).parents[2]
@@ -106,8 +108,7 @@ def test_the_page_holds_what_the_command_prints() -> None:
     """Mend: make refresh CHAPTER=appendix/claims_ledger."""
     done = CliRunner().invoke(cli.app, ["claims", "--format", "json"])
     assert done.exit_code == 0
-    cells = json.loads((ROOT / "book/appendix/claims_ledger.ipynb").read_text())["cells"]
-    (stored,) = [o["data"][MIME] for c in cells for o in c.get("outputs", ()) if MIME in o.get("data", {})]
+    stored = findings(ROOT / LEDGER)
     assert stored == json.loads(done.stdout)
     for f in stored:
         assert (ROOT / f["code"]).is_file()
@@ -218,7 +219,7 @@ def test_entries_are_read_as_they_are_written(handouts: ModuleType) -> None:
     assert {k: read[k] for k in BIBTEX} == BIBTEX
 
 
-def test_a_ledger_without_findings_stops_the_build(handouts: ModuleType, tmp_path: Path) -> None:
+def test_a_ledger_without_findings_stops_the_build(tmp_path: Path) -> None:
     (tmp_path / "x.ipynb").write_text('{"cells": [{"cell_type": "code", "outputs": []}]}')
-    with pytest.raises(ValueError, match="0 outputs hold the ledger's findings"):
-        handouts.findings(tmp_path / "x.ipynb")
+    with pytest.raises(ConfigError, match="0 outputs hold the ledger's findings"):
+        findings(tmp_path / "x.ipynb")
