@@ -21,7 +21,6 @@ def test_no_record_is_stale(name: str) -> None:
 OPEN = {
     "lddu": {"C1", "C3", "C11", "C13"},  # unaligned CMU-MOSEI, M3ED; the sweep of weights and queue ages
     "cmir": {"C2", "C3"},  # features of CH-SIMS v2, UR-FUNNY and MUStARD
-    "cider": {"C6", "C14", "C17"},  # levels of distillation, plain attention, a teacher of its own
 }
 
 

@@ -181,7 +181,7 @@ def c5_graceful(claim: Claim, results: Results) -> list[Evidence]:
 
 
 def c6_levels(claim: Claim, results: Results) -> list[Evidence]:
-    """The smallest of three gains in area: with minus without a level (the arms run in the profile "full")."""
+    """The smallest of three gains in area: with minus without a level."""
     arms = ("no_feature", "no_attention", "no_joint")
     found = []
     for s in SETTINGS:
@@ -278,7 +278,7 @@ def c13_alignment(claim: Claim, results: Results) -> list[Evidence]:
 
 
 def c14_composite(claim: Claim, results: Results) -> list[Evidence]:
-    """Area: attention over all subsets against plain self-attention of no fewer parameters (in the profile "full")."""
+    """Area: attention over all subsets against plain self-attention of no fewer parameters."""
     own, vanilla = side("cider", read=area()), side("vanilla", read=area())
     alone, swapped = (side("parts", read=noted("parts", x)) for x in ("alone", "swapped"))
     return [on_world(claim, results, WORLD, SETTINGS, (own, vanilla), (own, alone), (swapped, vanilla))]
