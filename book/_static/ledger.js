@@ -72,3 +72,13 @@ document.addEventListener("DOMContentLoaded", () => {
     code.after(" ", button);
   }
 });
+
+// Entries of frames on all pages: short ones are not broken, long ones get room, an interval breaks before its bracket.
+document.addEventListener("DOMContentLoaded", () => {
+  for (const cell of document.querySelectorAll(".bd-article table.dataframe :is(td, th)")) {
+    const text = cell.textContent.trim();
+    if (text.length <= (cell.matches("thead *") ? 7 : 16)) cell.classList.add("short");
+    if (text.length > 50) cell.classList.add("long");
+    if (cell.childElementCount === 0 && /^\S+ \[\S+, \S+\]$/.test(text)) cell.textContent = text.replace(", ", ",\u00a0");
+  }
+});
