@@ -82,3 +82,10 @@ document.addEventListener("DOMContentLoaded", () => {
     if (cell.childElementCount === 0 && /^\S+ \[\S+, \S+\]$/.test(text)) cell.textContent = text.replace(", ", ",\u00a0");
   }
 });
+
+// A figure that scrolls on a telephone can be reached by the keyboard.
+addEventListener("load", () => {
+  for (const figure of document.querySelectorAll(".bd-article div.cell_output figure")) {
+    if (figure.scrollWidth > figure.clientWidth + 1) figure.tabIndex = 0;
+  }
+});
