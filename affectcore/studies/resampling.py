@@ -263,6 +263,8 @@ def file_of(study: Study, profile: str) -> Path:
 
 def export(study: Study, profile: str, store: Store | None = None) -> Path:
     """Write a profile's draws to results/ and return the file. Raises StoreError as `results.export` does."""
+    import pyarrow as pa
+
     made = compute(study, profile, store)
     runs = digest(sorted(s.hash() for s in study.specs(profile)))
     columns = ["arm", "data", "condition", "metric"]
@@ -277,7 +279,7 @@ def export(study: Study, profile: str, store: Store | None = None) -> Path:
         ]
     )  # fmt: skip
     file = file_of(study, profile)
-    content = frame.to_parquet(index=False, compression="zstd")
+    content = committed.parquet(pa.Table.from_pandas(frame, preserve_index=False), ("by_seed", "draws"))
     committed.write({file: content}, f"draws of {study.name} ({profile})", "name fewer data in Study.drawn")
     return file
 

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,9 @@ from affectcore.studies.runner import claims_hash, run_item
 from affectcore.studies.sources import sources_hash
 from affectcore.studies.spec import PROFILES, RunSpec, Study
 from affectcore.studies.store import RunRecord, Store, refusals, table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SIZE_LIMIT = 15_000_000  # bytes of results/ together
 TOLERANCE = 0.02  # of a metric, absolute: a few items of a small test set fall to the other side on another processor
@@ -226,7 +229,6 @@ def _frame(spec: RunSpec, p: Predictions, study: Study | None = None) -> pd.Data
 
 def _parquet(frame: pd.DataFrame) -> bytes:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     frame = frame.sort_values(COLUMNS[:5], ignore_index=True)
     scores = [np.asarray(s, np.float16).ravel() for s in frame["scores"]]
@@ -239,10 +241,26 @@ def _parquet(frame: pd.DataFrame) -> bytes:
     for c in ("target", "scores"):
         width = [x.shape[1] if x is not None and np.ndim(x) == 2 else 0 for x in frame[c]]
         columns[f"{c}_columns"] = pa.array(width, pa.int32())
+    return parquet(pa.table(columns), ("scores",))
+
+
+def parquet(content: "pa.Table", numbers: Sequence[str]) -> bytes:
+    """Return a compressed Parquet file. numbers: columns of lists of floats, hardly one of which occurs twice: their
+    bytes are laid out by place, sign and exponent together, which makes draws two fifths smaller."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    leaf = {
+        n: f"{n}.list.element" if pa.types.is_list(content.schema.field(n).type) else n for n in content.schema.names
+    }
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns), sink, compression="zstd", compression_level=19)
-    content: bytes = sink.getvalue().to_pybytes()
-    return content
+    pq.write_table(
+        content, sink, compression="zstd", compression_level=19,
+        use_dictionary=[leaf[n] for n in content.schema.names if n not in numbers],
+        column_encoding={leaf[n]: "BYTE_STREAM_SPLIT" for n in numbers},
+    )  # fmt: skip
+    made: bytes = sink.getvalue().to_pybytes()
+    return made
 
 
 def _read_predictions(file: Path) -> pd.DataFrame:
