@@ -149,7 +149,6 @@ SECOND = (
     _arm("positions_time", HEADLINE, 2, of="iid", positions="time"),
     _arm("positions_none", HEADLINE, 2, of="iid", positions="none"),
     # teachers
-    _arm("separate_teacher", HEADLINE, 2, of="iid", teacher="own"),
     _arm("average_teacher", HEADLINE, 2, of="iid", teacher="average", teacher_decay=0.9),
     _arm("frozen_teacher", HEADLINE, 2, of="iid", recipe=AFTER, teacher="own", teacher_epochs=4),
     _arm(
@@ -201,6 +200,7 @@ STUDY = Study(
     },
     conditions=(CLEAN,),
     metrics=("accuracy", "macro_f1", "balanced_accuracy"),
+    deciding=("clean",),
     deciding_data=CORPORA,
     drawn=CORPORA,
 )
