@@ -23,7 +23,7 @@ from affectcore.studies.claims import Claim, Results, Row, results_ledger, study
 PAGE = "book/appendix/claims_ledger.html"
 # Paper -> the chapter that tells most of its claims.
 CHAPTERS = {"affect_diff": "book/affect_diff/verdicts", "cmir": "book/cmir/verdicts", "lddu": "book/lddu/verdicts",
-            "cider": "book/cider/method", "rohydr": "book/rohydr/verdicts",
+            "cider": "book/cider/verdicts", "rohydr": "book/rohydr/verdicts",
             "baselines": "book/foundations/baselines_on_real_data"}  # fmt: skip
 
 
