@@ -119,7 +119,9 @@ document.addEventListener("DOMContentLoaded", () => {
       words(4, 15, `${metric.name} (${metric.higher ? "higher" : "lower"} is better)`));
     for (const [name, v, dash] of bounds(metric)) {
       svg.append(svgNode("line", { x1: left, x2: right, y1: y(v), y2: y(v), stroke: look.grey, "stroke-dasharray": dash, "stroke-width": 1.5 }),
-        words(right, y(v) - 5, name, { "text-anchor": "end", fill: look.grey }));
+        name === "floor" // at the mild end, where curves are far from it; they start near the ceiling
+          ? words(left + 4, y(v) - 5, name, { "text-anchor": "start", fill: look.grey })
+          : words(right, y(v) - 5, name, { "text-anchor": "end", fill: look.grey }));
     }
     const step = Math.min(14, (slot * 0.8) / Math.max(1, chosen.length));
     chosen.forEach((i, order) => {
