@@ -270,7 +270,7 @@ def export(
     from affectcore.studies.store import Store
 
     found, place = find_study(study), Store(store)
-    for file in (*pack(found, profile, place), resampling.export(found, profile, place)):
+    for file in (*pack(found, profile, place), *resampling.export(found, profile, place)):
         typer.echo(file)
 
 

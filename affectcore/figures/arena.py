@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from affectcore.errors import ConfigError, StoreError
 from affectcore.evaluation.inputs import Floats
@@ -24,7 +25,7 @@ from affectcore.evaluation.ranks import Ranking, mean_ranks, rank
 from affectcore.evaluation.robustness import mean_height
 from affectcore.figures.style import GREY, MARKERS, PALETTE, WIDTH
 from affectcore.studies.arena.score import LABEL, LEXICAL
-from affectcore.studies.arena.study import MISSING, NOISE, RATES, WITHOUT
+from affectcore.studies.arena.study import MISSING, NOISE, RATES, STUDY, WITHOUT
 from affectcore.studies.store import RunRecord
 
 PAPERS = ("affect_diff", "cmir", "lddu", "cider", "rohydr")
@@ -172,6 +173,7 @@ def ranking_plot(found: Ranking, names: dict[str, str] | None = None) -> Axes:
     ax.set_yticks(rows, [(names or {}).get(m, m) for m in found.models], fontsize=9)
     ax.set_ylim(n - 0.4, -0.6)
     ax.grid(visible=False, axis="y")
+    ax.set_xticks(range(0, n + 1, 10 if n > 20 else 5 if n > 10 else 1))
     ax.set_xlabel(f"mean rank over {found.blocks} blocks, 1 is best")
     return ax
 
@@ -181,7 +183,7 @@ def distance_plot(table: pd.DataFrame, order: Sequence[str], data: str) -> Axes:
     if data not in table.columns.get_level_values(0):
         raise ConfigError(f"distance_plot: no data {data!r}, there are {', '.join(table.columns.levels[0])}")
     part = table.loc[list(order), data]
-    part = part.loc[:, part.notna().any()]
+    part = part[[c.name for c in STUDY.conditions if c.name in part and part[c.name].notna().any()]]
     values = part.to_numpy()
     top = max(float(np.nanquantile(values, 0.97)), 1e-9)
     _, ax = plt.subplots(figsize=(WIDTH + 0.6, 1.5 + 0.21 * len(order)))
@@ -189,7 +191,7 @@ def distance_plot(table: pd.DataFrame, order: Sequence[str], data: str) -> Axes:
     for (i, j), v in np.ndenumerate(values):
         if np.isfinite(v):
             color = "white" if v > 0.55 * top else "black"
-            ax.text(j, i, f"{100 * v:.0f}", ha="center", va="center", fontsize=8, color=color)
+            ax.text(j, i, str(round(100 * v)), ha="center", va="center", fontsize=8, color=color)
     ax.set_xticks(range(part.shape[1]), list(part.columns), rotation=90, fontsize=9)
     ax.set_yticks(range(len(order)), list(order), fontsize=9)
     ax.grid(visible=False)
@@ -216,6 +218,9 @@ def cost_plot(cost: pd.DataFrame, robustness: pd.Series, ylabel: str) -> Figure:
             ax.plot(a, b, MARKERS[3] if paper else MARKERS[0], color=PALETTE[1] if paper else PALETTE[0], ms=6)
             best = not ((sign * x <= sign * a) & (y <= b) & ((x != a) | (y != b))).any()
             if paper or best:
-                ax.annotate(name, (a, b), xytext=(4, 4), textcoords="offset points", fontsize=8, color=GREY)
+                halo = [withStroke(linewidth=2.5, foreground="white")]
+                ax.annotate(
+                    name, (a, b), xytext=(4, 4), textcoords="offset points", fontsize=9, zorder=5, path_effects=halo
+                )
         ax.set(xscale="log", xlabel=label, ylabel=ylabel)
     return fig

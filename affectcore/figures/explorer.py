@@ -2,7 +2,8 @@
 
 A scene is one data label with the stressors that its stored runs hold; scenes are never merged. On a corpus all seeds
 share the test items, and intervals come from draws over seeds and groups; on a world every seed has a world of its own,
-and they are Student's t over seeds. Without the script, as in a notebook, the tables are there to read.
+and they are Student's t over seeds, as on a corpus whose runs kept no predictions. Without the script, as in a
+notebook, the tables are there to read.
 """
 
 import json
@@ -77,11 +78,20 @@ MASK = Stressor(
     "mask", "time steps set to zero", "share of time steps set to zero",
     _steps("0", "mask {:g}", (0.1, 0.25, 0.5)),
 )  # fmt: skip
+SHIFT = Stressor(
+    "shift", "test items of another distribution", "what changes at test",
+    {"nothing": "clean", "words point elsewhere": "lexical shift", "other shares of signs": "label shift"},
+    numeric=False,
+)  # fmt: skip
+WITHOUT_VISION = replace(WITHOUT, settings={k: v for k, v in WITHOUT.settings.items() if k != "vision"})
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One data label of one study: what it is, which arms are shown under which names, and what they were put under."""
+    """One data label of one study: what it is, which arms are shown under which names, and what they were put under.
+
+    seeds_alone: of a corpus, whether intervals span seeds and not items, because the runs kept no predictions.
+    """
 
     study: str
     data: str
@@ -91,6 +101,17 @@ class Scene:
     metrics: tuple[Metric, ...]
     arms: Mapping[str, str]
     stressors: tuple[Stressor, ...] = (MISSING,)
+    seeds_alone: bool = False
+
+    @property
+    def key(self) -> str:
+        """Its address on the page: two studies may use the same data."""
+        return f"{self.study}_{self.data}"
+
+    @property
+    def spans_items(self) -> bool:
+        """Whether intervals span test items beside seeds."""
+        return self.kind == "corpus" and not self.seeds_alone
 
 
 # the first four are shown at first
@@ -104,8 +125,13 @@ AFFECT_DIFF = {
     "perturbed_tfn": "TFN", "perturbed_no_vae": "Affect-Diff, no prior, no VAE",
     "perturbed_classifier_only": "Affect-Diff, classifier alone",
 }  # fmt: skip
+ARENA = {
+    "linear": "linear", "mlp": "MLP, early fusion", "cider": "CIDer", "rohydr": "RoHyDR", "cmir": "CmIR",
+    "lddu": "LDDU", "affect_diff": "Affect-Diff", "late_fusion": "MLPs, late fusion", "mult": "MulT", "tetfn": "TETFN",
+    "mmim": "MMIM", "misa": "MISA", "lnln": "LNLN", "emt_dlfr": "EMT-DLFR", "ridge_recovery": "linear with recovery",
+}  # fmt: skip
 
-# what the records know is filled in: {items}, {groups}, {train}, {test}
+# what the records know is filled in: {items}, {groups}, {train}, {test}, {iid}, {ood}
 _MOSEI = (
     "CMU-MOSEI, one vector per video: {items} videos, each predicted out of fold (five folds by video). Models at "
     "reduced size."
@@ -119,6 +145,10 @@ _IMBALANCE = (
     "Synthetic, with the class totals of Affect-Diff: {train} training and {test} test items. All models but the "
     "published protocol are trained with equal loss and augmentation, at reduced size."
 )
+_SHIFTED = (
+    "CMU-MOSI, one vector per utterance, text and audio: {iid} test items whose words are those of training, and {ood} "
+    "whose words point elsewhere. Models of the arena, at reduced size, none tuned. Intervals span seeds, not items."
+)
 _WORDS = "CMU-MOSI utterances, words in order"
 _SIX = "World “imbalance”, six emotions, three of them rare"
 SCENES = (
@@ -130,6 +160,10 @@ SCENES = (
     Scene(
         "affect_diff", "imbalance_headline", "world", _SIX, _IMBALANCE, (BALANCED, AUROC, ACCURACY, MACRO_F1),
         AFFECT_DIFF, (WITHOUT, NOISE, MASK),
+    ),
+    Scene(
+        "arena", "mosi", "corpus", "CMU-MOSI utterances, words that point elsewhere", _SHIFTED, (MAE,), ARENA,
+        (SHIFT, MISSING, WITHOUT_VISION, NOISE), seeds_alone=True,
     ),
 )  # fmt: skip
 
@@ -185,11 +219,12 @@ def scores(scene: Scene, results: Results) -> pd.DataFrame:
 
 def _scope(scene: Scene, results: Results) -> str:
     """The scene's scope with the sizes that its runs had."""
-    if scene.kind == "corpus":
+    if scene.spans_items:
         drawn = resampled(results).get(FLOOR, scene.data)
         sizes = {"items": drawn.n_items, "groups": drawn.n_groups}
     else:
-        sizes = next(r for r in results.records if r.spec.data.name == scene.data).spec.data.options["sizes"]
+        options = next(r for r in results.records if r.spec.data.name == scene.data).spec.data.options
+        sizes = options.get("sizes") or options["lexical"]
     return scene.scope.format_map({k: f"{n:,}" for k, n in sizes.items()})
 
 
@@ -198,7 +233,7 @@ def _values(
 ) -> tuple[np.ndarray, tuple[float, float]]:
     """The values by seed and their interval, which is not defined where a score or a draw is not."""
     undefined = (float("nan"), float("nan"))
-    if scene.kind == "corpus":
+    if scene.spans_items:
         drawn = resampled(results).get(arm, scene.data, condition, metric)
         return drawn.by_seed, drawn.interval() if np.isfinite(drawn.draws).all() else undefined
     values = _table(scene, arm, metric, results, condition)["value"].to_numpy(float)
@@ -218,7 +253,7 @@ def _table(scene: Scene, arm: str, metric: str, results: Results, condition: str
 
 def _bounds(scene: Scene, metric: Metric, results: Results) -> tuple[float, float]:
     """Floor and ceiling; NaN where a constant has no such score, or where the optimum is not known."""
-    if scene.kind == "corpus":
+    if scene.spans_items:
         return float(resampled(results).get(FLOOR, scene.data, "clean", metric.key).by_seed.mean()), float("nan")
     constant = _table(scene, FLOOR, metric.key, results)
     return float(constant["value"].mean()), float(constant["ceiling"].mean()) if metric.ceiling else float("nan")
@@ -227,14 +262,14 @@ def _bounds(scene: Scene, metric: Metric, results: Results) -> tuple[float, floa
 def page(found: Mapping[str, pd.DataFrame], scenes: Sequence[Scene] = SCENES) -> str:
     """Return the explorer's HTML: tables of every scene's first metric, and all numbers as JSON for the script.
 
-    found: scores by data label. Raises ConfigError for a scene without scores.
+    found: scores by a scene's key. Raises ConfigError for a scene without scores.
     """
     for s in scenes:
-        if s.data not in found:
-            raise ConfigError(f"explorer: no scores of {s.data}")
-    tables = "".join(_tables(s, found[s.data]) for s in scenes)
+        if s.key not in found:
+            raise ConfigError(f"explorer: no scores of {s.key}")
+    tables = "".join(_tables(s, found[s.key]) for s in scenes)
     look = {"palette": PALETTE, "markers": MARKERS, "dashes": DASHES, "grey": GREY}
-    data = {"look": look, "scenes": [_json(s, found[s.data]) for s in scenes]}
+    data = {"look": look, "scenes": [_json(s, found[s.key]) for s in scenes]}
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
     return (
         f'<div class="explorer"><div class="explorer-plain">{tables}</div>'
@@ -257,7 +292,7 @@ def _json(scene: Scene, frame: pd.DataFrame) -> dict[str, object]:
     }
     stressors = [asdict(s) | {"settings": list(s.settings)} for s in scene.stressors]
     return {
-        "key": scene.data, "kind": scene.kind, "title": scene.title, "scope": frame["scope"].iloc[0],
+        "key": scene.key, "kind": scene.kind, "title": scene.title, "scope": frame["scope"].iloc[0],
         "study": scene.study, "models": list(scene.arms.values()), "metrics": metrics,
         "stressors": stressors, "values": values,
     }  # fmt: skip

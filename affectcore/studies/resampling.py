@@ -261,11 +261,14 @@ def file_of(study: Study, profile: str) -> Path:
     return committed.results_folder() / profile / f"{study.name}.draws.parquet"
 
 
-def export(study: Study, profile: str, store: Store | None = None) -> Path:
-    """Write a profile's draws to results/ and return the file. Raises StoreError as `results.export` does."""
+def export(study: Study, profile: str, store: Store | None = None) -> tuple[Path, ...]:
+    """Write a profile's draws to results/ and return the file: none if there is nothing to draw, as where the runs kept
+    no test predictions. Raises StoreError as `results.export` does."""
     import pyarrow as pa
 
     made = compute(study, profile, store)
+    if not made.rows:
+        return ()
     runs = digest(sorted(s.hash() for s in study.specs(profile)))
     columns = ["arm", "data", "condition", "metric"]
     frame = pd.DataFrame(
@@ -281,7 +284,7 @@ def export(study: Study, profile: str, store: Store | None = None) -> Path:
     file = file_of(study, profile)
     content = committed.parquet(pa.Table.from_pandas(frame, preserve_index=False), ("by_seed", "draws"))
     committed.write({file: content}, f"draws of {study.name} ({profile})", "name fewer data in Study.drawn")
-    return file
+    return (file,)
 
 
 def load(study: Study, profile: str) -> Resampled:

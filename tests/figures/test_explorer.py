@@ -1,6 +1,7 @@
 """The explorer's numbers are those of the records, its scenes stay apart, and its page holds what the script reads."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -61,8 +62,17 @@ def test_a_world_is_judged_over_seeds_and_a_corpus_by_its_draws() -> None:
     assert np.isnan(row["ceiling"])
 
 
+def test_a_corpus_without_predictions_is_judged_over_seeds_alone() -> None:
+    made = planted()
+    made.records[0].spec.data.options = {"lexical": {"iid": 1200, "ood": 34}}  # type: ignore[index]
+    scene = replace(WORLD, kind="corpus", scope="{iid} and {ood}", seeds_alone=True)
+    row = explorer.scores(scene, made).query("model == 'Model B' and setting == '0.4'").iloc[0]
+    assert (row["low"], row["high"]) == pytest.approx(stats.t.interval(0.95, 2, 12.1, 0.1 / np.sqrt(3)))
+    assert row["scope"] == "1,200 and 34"
+
+
 def test_the_page_holds_every_number_and_escapes_words() -> None:
-    found = {s.data: explorer.scores(s, planted()) for s in (WORLD, CORPUS)}
+    found = {s.key: explorer.scores(s, planted()) for s in (WORLD, CORPUS)}
     page = BeautifulSoup(explorer.page(found, (WORLD, CORPUS)), "html.parser")
     script = page.select_one(".explorer > script[type='application/json']")
     assert script is not None
@@ -89,14 +99,14 @@ def test_a_score_that_is_not_defined_has_no_interval() -> None:
     made.table.loc[made.table["arm"] == "b", "value"] = np.nan
     row = explorer.scores(WORLD, made).set_index(["model", "setting"]).loc[("Model B", "0")]
     assert row[["mean", "low", "high"]].isna().all()
-    assert "not defined" in explorer.page({"w": explorer.scores(WORLD, made)}, (WORLD,))
+    assert "not defined" in explorer.page({"s_w": explorer.scores(WORLD, made)}, (WORLD,))
 
 
 def test_what_was_not_run_is_said() -> None:
     other = Scene("s", "w", "world", "t", "", (MAE,), {"z": "Z"})
     with pytest.raises(StoreError, match="z on w in 'clean' has no mae"):
         explorer.scores(other, planted())
-    with pytest.raises(ConfigError, match="no scores of w"):
+    with pytest.raises(ConfigError, match="no scores of s_w"):
         explorer.page({}, (WORLD,))
 
 
@@ -110,10 +120,11 @@ def test_scenes_name_what_their_studies_run() -> None:
         for arm in scene.arms:
             found = study.arm(arm)
             assert {c.name for c in found.conditions or study.conditions} >= asked, (scene.data, arm)
-            assert any(explorer.pooled(d) == scene.data for d in found.data or ()), (scene.data, arm)
+            labels = found.data or [d.name for d in study.data]
+            assert any(explorer.pooled(d) == scene.data for d in labels), (scene.data, arm)
         narrow = explorer.narrowed(study)
         mine = [s for s in SCENES if s.study == scene.study]
         assert {a.name for a in narrow.arms} == {a for s in mine for a in (*s.arms, explorer.FLOOR)}
         assert {explorer.pooled(d) for a in narrow.arms for d in a.data or ()} == {s.data for s in mine}
-    keys = [s.data for s in SCENES]
+    keys = [s.key for s in SCENES]
     assert len(keys) == len(set(keys))

@@ -96,7 +96,7 @@ def test_every_view_of_the_explorer_draws_and_says_what_it_shows(page: Any) -> N
 
 def test_one_strength_fewer_models_and_the_download_agree(page: Any) -> None:
     page.goto(EXPLORER)
-    scene = next(s for s in stored()["scenes"] if s["key"] == "world_recovery")
+    scene = next(s for s in stored()["scenes"] if s["key"] == "baselines_world_recovery")
     choose(page, "scene", scene["key"])
     choose(page, "setting", "3")
     for name in scene["models"][4:]:  # the first four are chosen
@@ -108,7 +108,7 @@ def test_one_strength_fewer_models_and_the_download_agree(page: Any) -> None:
     assert page.locator(".picture svg circle[r='1.8']").count() == sum(len(c[3]) for c in cells)
     with page.expect_download() as got:
         page.get_by_role("button", name="Download this table (CSV)").click()
-    assert got.value.suggested_filename == "robustness_world_recovery_missing_mae.csv"
+    assert got.value.suggested_filename == "robustness_baselines_world_recovery_missing_mae.csv"
     lines = list(csv.DictReader(io.StringIO(Path(got.value.path()).read_text("utf-8"))))
     assert [line["model"] for line in lines] == scene["models"][1:]
     assert [[float(line[k]) for k in ("mean", "low95", "high95")] for line in lines] == [c[:3] for c in cells]

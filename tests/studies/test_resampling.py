@@ -186,6 +186,13 @@ def test_draws_that_make_results_too_large_are_refused(
     assert not (tmp_path / "results").exists()
 
 
+def test_where_nothing_is_drawn_no_file_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AFFECTCORE_RESULTS", str(tmp_path))
+    monkeypatch.setattr(resampling, "compute", lambda *_: resampling.Resampled({}, "smoke"))
+    assert resampling.export(STUDY, "smoke") == ()
+    assert not any(tmp_path.iterdir())
+
+
 def test_the_default_metric_is_the_same_before_and_after_export(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
