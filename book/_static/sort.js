@@ -16,7 +16,11 @@ document.addEventListener("DOMContentLoaded", () => {
         const up = head.getAttribute("aria-sort") !== "ascending";
         heads.forEach((h) => h.removeAttribute("aria-sort"));
         head.setAttribute("aria-sort", up ? "ascending" : "descending");
-        const rows = [...body.rows].sort((a, b) => order(value(a, i), value(b, i)) * (up ? 1 : -1));
+        const rows = [...body.rows].sort((a, b) => {
+          const x = value(a, i), y = value(b, i);
+          if (x === "" || y === "") return (x === "") - (y === ""); // what is not known comes last, whichever way
+          return order(x, y) * (up ? 1 : -1);
+        });
         body.replaceChildren(...rows);
       });
     });

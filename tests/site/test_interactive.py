@@ -1,4 +1,5 @@
-"""The robustness explorer and the power calculator as a reader uses them: by mouse, by keyboard, and without a script.
+"""The robustness explorer, the power calculator and the arena's table as a reader uses them: by mouse, by keyboard, and
+without a script.
 
 Needs the built site, Playwright and a Chromium; skips itself by name where one of them is absent.
 """
@@ -21,6 +22,7 @@ from affectcore.evaluation.resolution import Design
 
 SITE = Path(os.environ.get("AFFECTCORE_SITE", "_build/html"))
 EXPLORER, POWER = "book/foundations/explorer.html", "book/foundations/power.html"
+ARENA = "book/arena/index.html"
 PATIENCE = 120_000  # ms: a busy machine is not a fault
 
 pytestmark = pytest.mark.skipif(not (SITE / EXPLORER).is_file(), reason=f"no site in {SITE}; run `make site`")
@@ -217,3 +219,51 @@ def test_the_calculator_by_keyboard(page: Any) -> None:
     page.keyboard.type("100000")
     assert least(page) < before / 5
     assert page.locator(".power output").get_attribute("aria-live") == "polite"
+
+
+# --- the arena's table -------------------------------------------------------------------------------------------------
+
+
+def column(page: Any, name: str) -> list[str]:
+    """The texts of a column of the arena's table, top to bottom."""
+    heads = page.locator(".sortable th").all_inner_texts()
+    i = [h.split("\n")[0].strip(" ↕↑↓") for h in heads].index(name)
+    return [str(x).strip() for x in page.locator(f".sortable tbody td:nth-child({i + 1})").all_inner_texts()]
+
+
+def test_the_arenas_table_sorts_by_mouse_and_keyboard(page: Any) -> None:
+    page.goto(ARENA)
+    ranks = [float(x) for x in column(page, "rank")]
+    assert ranks == sorted(ranks)
+    head = page.locator(".sortable th", has_text="model")
+    head.get_by_role("button").click()
+    expect(head).to_have_attribute("aria-sort", "ascending")
+    models = column(page, "model")
+    assert models == sorted(models, key=str.lower)
+    head = page.locator(".sortable th", has_text="samples_per_s")
+    head.get_by_role("button").press("Enter")
+    head.get_by_role("button").press("Enter")
+    expect(head).to_have_attribute("aria-sort", "descending")
+    assert page.locator(".sortable th[aria-sort]").count() == 1
+    speeds = column(page, "samples_per_s")
+    known = [float(x.replace(",", "")) for x in speeds if x]
+    assert known == sorted(known, reverse=True)
+    assert 0 < len(known) < len(speeds)
+    assert not any(speeds[len(known) :])  # what is not known comes last
+    assert overflow(page) <= 0
+
+
+def test_the_arenas_table_is_a_file(page: Any) -> None:
+    page.goto(ARENA)
+    with page.expect_download() as got:
+        page.get_by_role("link", name="Download this table").click()
+    rows = list(csv.DictReader(io.StringIO(Path(got.value.path()).read_text("utf-8"))))
+    assert got.value.suggested_filename == "arena_standings.csv"
+    assert [r["model"] for r in rows] == column(page, "model")
+
+
+@without_script
+def test_the_arenas_table_is_there_without_a_script(page: Any) -> None:
+    page.goto(ARENA)
+    assert page.locator(".sortable tbody tr").count() > 20
+    assert page.locator(".sortable button").count() == 0
