@@ -106,7 +106,7 @@ def corpus_table(results: Results, arms: Sequence[str], data: str, split: str = 
         row = {}
         for metric, title in CORPUS_METRICS.items():
             v = by_seed(results, arm, data, scored(metric, split=split)).mean()
-            row[title] = f"{v:.3f}" if metric in ("mae", "pearson") else f"{100 * v:.1f}"
+            row[title] = "-" if np.isnan(v) else f"{v:.3f}" if metric in ("mae", "pearson") else f"{100 * v:.1f}"
         where = data if split == "test" else f"{data}:{split}"
         low, high = (100 * x for x in drawn(results, arm, where, "acc2_non_zero").interval())
         rows[named(arm)] = row | {"Acc2, 95 %": f"{low:.1f} to {high:.1f}"}
