@@ -56,4 +56,10 @@ def _cell(ax: Axes, x: int, y: int, norm: float | None, low: float, high: float)
     share = (np.log10(norm) - low) / (high - low) if norm > 0 else 0.0
     ax.add_patch(mpl.patches.Rectangle(corner, 1, 1, fc=SHADES(share), ec="white", lw=1.5))
     color = "white" if share > 0.72 else "black"
-    ax.text(x, y, f"{norm:.2g}", ha="center", va="center", fontsize=10, color=color)
+    ax.text(x, y, _short(norm), ha="center", va="center", fontsize=10, color=color)
+
+
+def _short(x: float) -> str:
+    """Two digits, no exponent for large numbers: 0.061, 1.3, 190, 14k."""
+    x = float(f"{x:.2g}")
+    return f"{x / 1000:g}k" if x >= 1000 else f"{x:g}"

@@ -116,7 +116,7 @@ def quality_plot(table: pd.DataFrame) -> Figure:
     low = float(min(table["linear"].min(), table["r2"].min()))
     axes[0].plot([low, 1], [low, 1], color=GREY, ls=":", lw=1.2)
     axes[1].axhline(0, color="black", lw=1)
-    axes[1].locator_params(axis="x", nbins=3)
+    axes[1].locator_params(axis="x", nbins=3, steps=[1, 2, 4, 5, 10])
     axes[0].set(xlabel="R², ridge", ylabel="R², recovered stream")
     axes[1].set(xlabel="R², recovered stream", ylabel="ACC2 gained over zero-fill")
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)

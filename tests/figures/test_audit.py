@@ -24,6 +24,11 @@ def test_cells_say_norm_zero_or_no_path():
     fig.canvas.draw()
 
 
+def test_large_norms_fit_their_cells():
+    (ax,) = reach_plot({"sums": table([[190.4, 14_032.0], [996.0, 0.0612]])}).axes
+    assert [t.get_text() for t in ax.texts] == ["190", "14k", "1k", "0.061"]
+
+
 def test_an_audit_without_any_path_is_drawn_too():
     fig = reach_plot({"nothing": table([[None, None], [None, None]])})
     assert {t.get_text() for t in fig.axes[0].texts} == {"none"}
