@@ -95,8 +95,8 @@ class HandOut(SphinxDirective):
         listed = nodes.bullet_list()
         for path, kind in files.items():
             place = path.relative_to(ROOT).as_posix()
-            size = f" · {KINDS[kind]}, {path.stat().st_size / 1e6:.1f} MB"
-            listed += nodes.list_item("", nodes.paragraph("", "", link(f"{up}{place}", path.name), nodes.Text(size)))
+            size = nodes.Text(f" · {KINDS[kind]}, {sized(path.stat().st_size)}")
+            listed += nodes.list_item("", nodes.paragraph("", "", link(f"{up}{place}", path.name), size))
         said = f"the runs of the study {what}, profile {profile}"
         code = TABLE.format(study=what)
         table = nodes.literal_block(code, code, language="python")
@@ -117,6 +117,11 @@ class HandOut(SphinxDirective):
 
 def link(address: str, text: str) -> nodes.reference:
     return nodes.reference("", "", nodes.literal("", text), refuri=address, internal=True)
+
+
+def sized(n: int) -> str:
+    """Return 3.1 MB, or 40 kB below a tenth of a MB."""
+    return f"{n / 1e6:.1f} MB" if n >= 1e5 else f"{max(n / 1e3, 1):.0f} kB"
 
 
 def folded(summary: str, content: nodes.Node) -> list[nodes.Node]:

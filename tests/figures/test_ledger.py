@@ -219,6 +219,13 @@ def test_entries_are_read_as_they_are_written(handouts: ModuleType) -> None:
     assert {k: read[k] for k in BIBTEX} == BIBTEX
 
 
+@pytest.mark.parametrize(
+    ("n", "text"), [(12, "1 kB"), (40_200, "40 kB"), (99_999, "100 kB"), (100_000, "0.1 MB"), (3_120_000, "3.1 MB")]
+)
+def test_small_files_are_given_in_kilobytes(handouts: ModuleType, n: int, text: str) -> None:
+    assert handouts.sized(n) == text
+
+
 def test_a_ledger_without_findings_stops_the_build(tmp_path: Path) -> None:
     (tmp_path / "x.ipynb").write_text('{"cells": [{"cell_type": "code", "outputs": []}]}')
     with pytest.raises(ConfigError, match="0 outputs hold the ledger's findings"):
