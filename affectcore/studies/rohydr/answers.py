@@ -114,7 +114,7 @@ def factorial(results: Results, read: Reading = averaged) -> dict[str, PairedCom
         raise StoreError(f"the factorial's arms share {len(common)} seeds")
     y: dict[tuple[int, ...], Floats] = {k: np.array([v[s] for s in common]) for k, v in cells.items()}
     named = {"".join(k): v for k, v in effects(y, "DFS").items()}
-    return {" x ".join(FACTORS[f] for f in k): answers.about(v) for k, v in named.items()}
+    return {" × ".join(FACTORS[f] for f in k): answers.about(v) for k, v in named.items()}
 
 
 def epochs(results: Results, arm: str, seeds: int | None = None) -> Floats:
