@@ -5,9 +5,9 @@
     ```
 
 Each name is what is defined in a module and does not begin with an underscore. Signatures, fields with their comments
-and docstrings are shown as they stand; docstrings here are plain text with `code`, lists, tables and "name: meaning"
-lines, so they are laid out without a markup parser that could stumble over a formula. Names are entered into the
-Python domain: {py:obj}`affectcore.api.train` links to its place.
+and docstrings are shown as they stand; docstrings here are plain text with `code`, lists, tables, "name: meaning"
+lines and [keys] of the bibliography, so they are laid out without a markup parser that could stumble over a formula.
+Names are entered into the Python domain: {py:obj}`affectcore.api.train` links to its place.
 """
 
 import ast
@@ -25,9 +25,9 @@ from sphinx.application import Sphinx
 from sphinx.domains.python import PythonDomain
 from sphinx.util.docutils import SphinxDirective
 
-FIELD = re.compile(r"^[\w`\[\]*]+(?:, [\w`\[\]*]+)*(?: \([^)]*\))?: \S")
-ITEM = re.compile(r"^(?:\* |\d+\. )")
-PAIRS = re.compile(r" {3,}(?=[\w, ]+: )|(?<=\.) (?=[a-z_]\w*(?:, [a-z_]\w*)*: )")
+ITEM = re.compile(r"^ ?(?:\*|(\d+)\.) ")
+MARKED = re.compile(r"(`[^`]+`|\*\*[^*]+\*\*|(?<![\w^*])\*[A-Za-z][A-Za-z ]*\*(?![\w*]))")  # not the stars of H^*_m
+CITED = re.compile(r"(?<![\w\]])\[(\w+)\]")  # not the index of x[m]
 LONGEST = 110  # characters shown of a constant's value
 
 
@@ -88,20 +88,38 @@ def exported(module: Module) -> dict[str, str]:
 
 
 def inline(text: str) -> list[nodes.Node]:
-    """Return text with `code` and **strong** parts."""
+    """Return text with `code`, **strong** and *stressed* parts."""
     out: list[nodes.Node] = []
-    for i, part in enumerate(re.split(r"(`[^`]+`|\*\*[^*]+\*\*)", text)):
+    for i, part in enumerate(MARKED.split(text)):
         if i % 2 and part.startswith("`"):
             out.append(nodes.literal("", part.strip("`")))
         elif i % 2:
-            out.append(nodes.strong("", part.strip("*")))
+            kind = nodes.strong if part.startswith("**") else nodes.emphasis
+            out.append(kind("", part.strip("*")))
         elif part:
-            out.append(nodes.Text(part))
+            out.append(nodes.Text(part.replace("->", "-\u2060>")))  # no line ends inside an arrow
     return out
 
 
-def laid_out(docstring: str) -> list[nodes.Node]:
-    """Return a docstring as nodes: paragraphs, lists, tables, code, and lines "name: meaning"."""
+def paragraph(lines: list[str]) -> nodes.paragraph:
+    return nodes.paragraph("", "", *inline(" ".join(" ".join(lines).split())))
+
+
+def names(definition: ast.AST) -> set[str]:
+    """Return what "name: meaning" can speak of: parameters, fields, keys and their values; prose has a capital."""
+    found = set()
+    for n in ast.walk(definition):
+        if isinstance(n, ast.arg | ast.keyword) and n.arg:
+            found.add(n.arg)
+        elif isinstance(n, ast.Name | ast.Attribute):  # also where it is read: fields of a base class
+            found.add(n.id if isinstance(n, ast.Name) else n.attr)
+        elif isinstance(n, ast.Constant) and isinstance(n.value, str):
+            found.add(n.value)
+    return {name for name in found if name.isidentifier() and not name[0].isupper()}
+
+
+def laid_out(docstring: str, known: set[str]) -> list[nodes.Node]:
+    """Return a docstring as nodes: paragraphs, lists, tables, code, and lines "name: meaning" of the known names."""
     out: list[nodes.Node] = []
     for block in re.split(r"\n[ \t]*\n", cleandoc(docstring)):
         lines = block.rstrip().splitlines()
@@ -116,39 +134,58 @@ def laid_out(docstring: str) -> list[nodes.Node]:
             out.append(_table(lines))
         elif any(ITEM.match(line) for line in lines):
             out += _items(lines)
-        elif FIELD.match(lines[0]):
-            block_ = nodes.line_block(classes=["api-fields"])
-            for line in _joined(lines, FIELD):
-                for pair in PAIRS.split(line):
-                    name, _, meaning = pair.partition(": ")
-                    block_ += nodes.line("", "", nodes.literal("", name.replace("`", "")), *inline(f" {meaning}"))
-            out.append(block_)
         else:
-            out.append(nodes.paragraph("", "", *inline(" ".join(line.strip() for line in lines))))
+            out += _fields(block, known)
     return out
 
 
-def _joined(lines: list[str], start: re.Pattern[str]) -> list[str]:
-    """Return logical lines: what does not begin a new one goes on with the one before."""
-    out: list[str] = []
-    for line in lines:
-        if start.match(line) or not out:
-            out.append(line)
-        else:
-            out[-1] += " " + line.strip()
+def _fields(block: str, known: set[str]) -> list[nodes.Node]:
+    either = "|".join([*sorted(known & set(re.findall(r"\w+", block))), r"\w+_\*"])  # all known names would be slow
+    name = rf"`?(?:{either})(?:\[[^]]*\])*`?"
+    head = rf"({name}(?:,\s+{name})*)(\s\([^)]*\))?:\s+(?=\S)"
+    out: list[nodes.Node] = []
+    # fields, or prose such as "Sources: ...", begin after a sentence
+    for part in re.split(rf"(?<=[.)])\n(?=[A-Z]\w*(?: \([^)]*\))?: )|(?:(?<=\.)\s|(?<=\))\n)(?={head})", block)[::3]:
+        if not re.match(head, part):
+            out.append(paragraph([part]))
+            continue
+        if not (out and isinstance(out[-1], nodes.line_block)):
+            out.append(nodes.line_block(classes=["api-fields"]))
+        found = re.split(rf"(?:\A|\n|(?<=[.;,])\s+| {{3,}}){head}", part)[1:]
+        for named, shape, meaning in zip(found[::3], found[1::3], found[2::3], strict=True):
+            line = nodes.line()
+            for i, field in enumerate(re.split(r",\s+(?![^[]*\])", named)):
+                line += [*([nodes.Text(", ")] if i else []), nodes.literal("", field.replace("`", ""))]
+            text = f"{shape}: {meaning}" if shape else f" {meaning}"
+            line += inline(re.sub(r"\s+", " ", text).rstrip(" ;,"))
+            out[-1] += line
     return out
 
 
 def _items(lines: list[str]) -> list[nodes.Node]:
-    first = next(i for i, line in enumerate(lines) if ITEM.match(line))
+    """Return lists with their written numbers, and as paragraphs what stands before, between and after them."""
+    parts: list[tuple[str, list[str]]] = []  # "*", a number, or "" for a paragraph, and its lines
+    for line in (x for written in lines for x in re.split(r" {2,}(?=\d+\. )", written)):
+        item = ITEM.match(line)
+        if item:
+            parts.append((item[1] or "*", [line[item.end() :]]))
+        elif parts and (not parts[-1][0] or line.startswith(" ") or not parts[-1][1][-1].endswith(".")):
+            parts[-1][1].append(line)  # also what is not indented, in the middle of a sentence
+        else:
+            parts.append(("", [line]))
     out: list[nodes.Node] = []
-    if first:
-        out.append(nodes.paragraph("", "", *inline(" ".join(line.strip() for line in lines[:first]))))
-    kind = nodes.bullet_list if lines[first].startswith("*") else nodes.enumerated_list
-    listed = kind(bullet="*") if kind is nodes.bullet_list else kind(enumtype="arabic", prefix="", suffix=".")
-    for line in _joined(lines[first:], ITEM):
-        listed += nodes.list_item("", nodes.paragraph("", "", *inline(ITEM.sub("", line))))
-    return [*out, listed]
+    before = ""
+    for mark, text in parts:
+        if mark == "*" != before:
+            out.append(nodes.bullet_list(bullet="*"))
+        elif mark.isdigit() and not before.isdigit():
+            out.append(nodes.enumerated_list(enumtype="arabic", prefix="", suffix=".", start=int(mark)))
+        if mark:
+            out[-1] += nodes.list_item("", paragraph(text))
+        else:
+            out.append(paragraph(text))
+        before = mark
+    return out
 
 
 def _table(lines: list[str]) -> nodes.table:
@@ -160,7 +197,7 @@ def _table(lines: list[str]) -> nodes.table:
         for cells in which:
             row = nodes.row()
             for cell in cells + [""] * (width - len(cells)):
-                row += nodes.entry("", nodes.paragraph("", "", *inline(cell)))
+                row += nodes.entry("", paragraph([cell.replace("\\|", "|")]))
             part += row
         group += part
     return nodes.table("", group)
@@ -235,7 +272,21 @@ class ApiReference(SphinxDirective):
         missing = [t for t in tops if not any(m.name == t or m.name.startswith(t + ".") for m in found)]
         if missing:
             raise self.error(f"api-reference: there is no module {missing[0]}")
+        self.cite(out)
         return out
+
+    def cite(self, content: list[nodes.Node]) -> None:
+        """Make citations of the keys of `references.bib` that stand in brackets."""
+        keys = cast(Any, self.env.get_domain("cite")).bibdata.data.entries
+        for p in [p for node in content for p in node.findall(nodes.TextElement) if not isinstance(p, nodes.literal)]:
+            for text in [t for t in p.children if isinstance(t, nodes.Text)]:
+                parts: list[nodes.Node] = []
+                for i, part in enumerate(CITED.split(text)):
+                    if i % 2 and part in keys:
+                        parts += self.state.inline_text(f"{{cite}}`{part}`", self.lineno)[0]
+                    elif part:
+                        parts.append(nodes.Text(f"[{part}]" if i % 2 else part))
+                p.replace(text, parts)
 
     @property
     def python(self) -> PythonDomain:
@@ -247,7 +298,7 @@ class ApiReference(SphinxDirective):
         self.state.document.note_explicit_target(section)
         self.python.note_module(m.name, m.name, "", "", False)
         self.python.note_object(m.name, "module", m.name, location=section)
-        section += laid_out(ast.get_docstring(m.tree, clean=True) or "")
+        section += laid_out(ast.get_docstring(m.tree, clean=True) or "", names(m.tree))
         given = exported(m)
         if given:
             taken = nodes.paragraph("", "From elsewhere: ")
@@ -262,16 +313,19 @@ class ApiReference(SphinxDirective):
             if isinstance(s, ast.ClassDef):
                 section += self.of_class(m, s)
             elif isinstance(s, ast.FunctionDef):
-                section += self.entry(f"{m.name}.{name}", "function", signature(s), ast.get_docstring(s))
+                section += self.entry(
+                    f"{m.name}.{name}", "function", signature(s), laid_out(ast.get_docstring(s) or "", names(s))
+                )
             else:
                 text, comment = shown(s, m.source)
-                section += self.entry(f"{m.name}.{name}", "data", text, comment)
+                section += self.entry(f"{m.name}.{name}", "data", text, laid_out(comment, set()))
         return section
 
     def of_class(self, m: Module, c: ast.ClassDef) -> list[nodes.Node]:
         bases = [ast.unparse(b) for b in c.bases]
         full = f"{m.name}.{c.name}"
-        out = self.entry(full, "class", f"({', '.join(bases)})" if bases else "", ast.get_docstring(c))
+        said = laid_out(ast.get_docstring(c) or "", names(c))
+        out = self.entry(full, "class", f"({', '.join(bases)})" if bases else "", said)
         content = cast(Any, out[-1])[-1]
         written = fields(c, m.source)
         if written:
@@ -281,10 +335,11 @@ class ApiReference(SphinxDirective):
                 kind = "property" if is_property(s) else "method"
                 returns = f": {ast.unparse(s.returns)}" if s.returns else ""
                 text = returns if kind == "property" else signature(s, method=True)
-                content += self.entry(f"{full}.{name}", kind, text, ast.get_docstring(s), inside=c.name)
+                said = laid_out(ast.get_docstring(s) or "", names(c))
+                content += self.entry(f"{full}.{name}", kind, text, said, inside=c.name)
         return out
 
-    def entry(self, full: str, kind: str, text: str, docstring: str | None, inside: str = "") -> list[nodes.Node]:
+    def entry(self, full: str, kind: str, text: str, said: list[nodes.Node], inside: str = "") -> list[nodes.Node]:
         """Return one name: its place in the index, its signature and what its docstring says."""
         module, _, name = full.rpartition(".")
         short = f"{inside}.{name}" if inside else name
@@ -295,7 +350,7 @@ class ApiReference(SphinxDirective):
         line += nodes.inline(text, text, classes=["api-signature"])
         self.state.document.note_explicit_target(line)
         self.python.note_object(full, kind, full, location=line)
-        content = addnodes.desc_content("", *laid_out(docstring or ""))
+        content = addnodes.desc_content("", *said)
         index = addnodes.index(entries=[("single", f"{short} ({module.removesuffix('.' + inside)})", full, "", None)])
         return [
             index,

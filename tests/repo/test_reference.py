@@ -69,7 +69,7 @@ def test_docstrings_lose_no_word(extension: ModuleType) -> None:
     for m in extension.modules(ROOT / "affectcore"):
         for node in ast.walk(m.tree):
             if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module) and (text := ast.get_docstring(node)):
-                shown = "\n".join(n.astext() for n in extension.laid_out(text))
+                shown = "\n".join(n.astext() for n in extension.laid_out(text, extension.names(node)))
                 assert sorted(_words(shown)) == sorted(_words(text)), (m.name, text)
                 count += 1
     assert count > 1000
@@ -93,17 +93,69 @@ def test_forms_of_a_docstring(extension: ModuleType) -> None:
 
         | symbol | name |
         |---|---|
-        | x | input |
-        """
+        | x | \\|input\\| |
+        """,
+        {"a", "b", "c", "d", "low"},
     )
     assert [type(n) for n in made] == [
         nodes.paragraph, nodes.line_block, nodes.literal_block, nodes.bullet_list, nodes.table
     ]  # fmt: skip
-    lines = ["a, b first thing.", "c second and more of it.", "d another. Not: a field", "low (float) bound"]
+    lines = ["a, b first thing.", "c second and more of it.", "d another. Not: a field", "low (float): bound"]
     assert [line.astext() for line in made[1]] == lines
     assert made[2].astext() == "code here\n\nand there"
     assert [i.astext() for i in made[3]] == ["one goes on", "two"]
-    assert [c.astext() for c in made[4].findall(nodes.entry)] == ["symbol", "name", "x", "input"]
+    assert [c.astext() for c in made[4].findall(nodes.entry)] == ["symbol", "name", "x", "|input|"]
+
+
+def test_only_names_of_the_documented_object_are_marked(extension: ModuleType) -> None:
+    source = ast.parse(
+        "class Model(Base):\n    rate: float\n    def f(self, x, *, size=1):\n        return {'mean': self.scale}\n"
+    )
+    known = extension.names(source)
+    assert {"rate", "x", "size", "mean", "scale"} <= known
+    assert not {"Model", "Base"} & known
+
+    def marked(docstring: str) -> list[list[str]]:
+        return [
+            [n.astext() for n in line.findall(nodes.literal)]
+            for made in extension.laid_out(docstring, known)
+            for line in made.findall(nodes.line)
+        ]
+
+    for prose in ("Model: a network.", "Losses: one, two.", "Return (B,): the mean.", "The law\nrate: 1."):
+        (made,) = extension.laid_out(prose, known)
+        assert isinstance(made, nodes.paragraph)
+        assert made.astext() == prose.replace("\n", " ")
+    assert marked("x[m]: (B, T); size: of it,\nmean: its mean; other: no.") == [["x[m]"], ["size"], ["mean"]]
+    assert marked("x[rate, size], scale (B,): both.") == [["x[rate, size]", "scale"]]
+    assert marked("What it does. rate: share.\nSources: none.\nx: input.") == [["rate"], ["x"]]
+
+
+def test_lists_keep_their_written_numbers_and_end_where_text_goes_on(extension: ModuleType) -> None:
+    made = extension.laid_out(
+        """Differences:
+ 1. one.   2. two, which goes on
+without indentation.
+ 3. three.
+    More of it.
+Quirks, a text
+of two lines:
+12. twelve.
+* a star""",
+        set(),
+    )
+    kinds = [nodes.paragraph, nodes.enumerated_list, nodes.paragraph, nodes.enumerated_list, nodes.bullet_list]
+    assert [type(n) for n in made] == kinds
+    items = [["one.", "two, which goes on without indentation.", "three. More of it."], ["twelve."], ["a star"]]
+    assert [[i.astext() for i in n] for n in made if not isinstance(n, nodes.paragraph)] == items
+    assert [made[1]["start"], made[3]["start"]] == [1, 12]
+    assert made[2].astext() == "Quirks, a text of two lines:"
+
+
+def test_stress_and_arrows(extension: ModuleType) -> None:
+    made = nodes.paragraph("", "", *extension.inline("the *set of ids*, H^*_m and (*x), a -> b, `a -> b`, a * b * c"))
+    assert [n.astext() for n in made.findall(nodes.emphasis)] == ["set of ids"]
+    assert made.astext() == "the set of ids, H^*_m and (*x), a -\u2060> b, a -> b, a * b * c"
 
 
 def test_signatures_fields_and_constants(extension: ModuleType, tmp_path: Path) -> None:
@@ -141,3 +193,12 @@ def test_the_site_lists_every_public_name_once(extension: ModuleType) -> None:
     }
     assert wanted <= set(ids), sorted(wanted - set(ids))[:10]
     assert len(wanted) > 1000
+
+
+@pytest.mark.skipif(not (SITE / "front_door.html").is_file(), reason="no site built; run `make site`")
+def test_the_site_cites_the_papers(extension: ModuleType) -> None:
+    soup = BeautifulSoup((SITE / "models.html").read_text("utf-8"), "html.parser")
+    links = soup.select('section[id="affectcore.models.affect_diff"] > p a[href*="appendix/references.html#"]')
+    assert links
+    assert "[affectdiff]" not in soup.get_text()
+    assert "extras[extra]" in BeautifulSoup((SITE / "data.html").read_text("utf-8"), "html.parser").get_text()
