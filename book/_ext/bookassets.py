@@ -19,7 +19,7 @@ import shutil
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from docutils import nodes
 from docutils.statemachine import StringList
@@ -32,7 +32,8 @@ from affectcore.figures.executed import figure
 
 NOT_FOUND = """
 <h1>Page not found</h1>
-<p>There is no page at this address. It may have moved: try the search above, or begin at the
+<p>There is no page at this address. It may have moved:
+<a class="reference internal" href="search.html">search this site</a>, or begin at the
 <a class="reference internal" href="index.html">first page</a>.</p>
 """
 
@@ -128,9 +129,9 @@ class ChapterStatus(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         source = Path(self.env.srcdir)
         rows, makers = [], []
-        for path in notebooks(source):
-            name = path.relative_to(source).with_suffix("").as_posix()
-            if name not in self.env.found_docs:  # not in the table of contents
+        for name in cast(Any, self.env).external_site_map:  # in the order of the table of contents
+            path = source / f"{name}.ipynb"
+            if not path.is_file():
                 continue
             self.env.note_dependency(str(path))
             made = json.loads(path.read_text("utf-8"))["metadata"].get("affectcore")

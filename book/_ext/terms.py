@@ -15,7 +15,10 @@ from sphinx.util.nodes import make_refnode
 
 GLOSSARY = "book/appendix/glossary"
 LINK = re.compile(r'(<a class="reference internal" href="[^"]*glossary\.html#(term-[^"]+)")')
-NEVER = (nodes.reference, nodes.literal, nodes.title, nodes.term, nodes.caption, nodes.rubric, nodes.math, nodes.strong)
+NEVER = (
+    nodes.reference, nodes.literal, nodes.title, nodes.term, nodes.caption, nodes.rubric, nodes.math, nodes.strong,
+    nodes.citation, nodes.thead,
+)  # fmt: skip
 
 
 @cache
