@@ -58,14 +58,25 @@ def segments(r: np.random.Generator, videos: int = 40) -> pd.DataFrame:
     place = {"video_id": np.repeat([f"-{i}" for i in range(videos)], 3), "segment": np.tile(np.arange(3), videos)}
     pace = np.repeat(r.uniform(1, 9, videos), 3)
     times = {"start_s": pace * np.tile([0.0, 5.0, 9.0], videos), "end_s": pace * np.tile([5.0, 9.0, 14.0], videos)}
-    return pd.DataFrame(place | times | ratings | {"fold": "train", "text": ""})
+    test = np.arange(n) >= n // 2
+    return pd.DataFrame(
+        place | times | ratings | {"fold": np.where(test, "test", "train"), "text": np.where(test, said(r, n), "")}
+    )
 
 
-MOSI = 30
+WORDS = ["good", "bad", "great", "boring", "the", "movie", "was", "and", "not", "NA"]
+
+
+def said(r: np.random.Generator, n: int) -> list[str]:
+    """Sentences of one to eight words."""
+    return [" ".join(r.choice(WORDS, r.integers(1, 9))) for _ in range(n)]
+
+
+MOSI = 240  # as many as a lexical re-split with 64 test utterances needs
 
 
 def mosi_table(r: np.random.Generator) -> pd.DataFrame:
-    """CMU-MOSI's utterances: ten videos of three, one word that reads like a missing value."""
+    """CMU-MOSI's utterances: videos of three; the first one's only word reads like a missing value."""
     video = np.array([f"v{i // 3}" for i in range(MOSI)])
     score = np.round(r.uniform(-3, 3, MOSI), 1)
     score[::2] = -score[1::2]  # both signs in every part
@@ -74,9 +85,9 @@ def mosi_table(r: np.random.Generator) -> pd.DataFrame:
             "utt_id": [f"{v}_{i % 3 + 1}" for i, v in enumerate(video)],
             "video_id": video,
             "sentiment": score,
-            "split_standard": np.where(np.arange(MOSI) < 18, "train", np.where(np.arange(MOSI) < 24, "valid", "test")),
+            "split_standard": np.repeat(["train", "valid", "test"], [MOSI * 6 // 10, MOSI // 5, MOSI // 5]),
             "split_extractor": np.where(np.arange(MOSI) < MOSI // 2, "test", "train"),
-            "text": "NA",
+            "text": ["NA", *said(r, MOSI - 1)],
         }
     )
 

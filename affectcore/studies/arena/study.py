@@ -119,7 +119,8 @@ STUDY = Study(
     profiles={
         "smoke": Profile(
             {2: 2}, RECIPE | {"epochs": 1},
-            data={d.name: {"sizes": {"train": 48, "valid": 32, "test": 96}} for d in (RECOVERY, IMBALANCE)},
+            data={d.name: {"sizes": {"train": 48, "valid": 32, "test": 96}} for d in (RECOVERY, IMBALANCE)}
+            | {MOSI.name: {"lexical": LEXICAL | {"ood": 40, "iid": 40, "valid": 20}}},
         ),
         "standard": Profile({2: 10}, RECIPE | {"epochs": 8}),
         "full": Profile(  # more seeds, samples and epochs; the models keep their size

@@ -193,7 +193,11 @@ STUDY = Study(
     data=(*WORLDS, *FRAMES, MOSI, LEXICAL),
     profiles={
         "smoke": Profile(
-            {1: 2, 2: 2}, {**RECIPE, "epochs": 1}, {"cider": {**SMALL, "width": 8}, **BACKBONES}, _sizes(64, 48, 96)
+            {1: 2, 2: 2},
+            {**RECIPE, "epochs": 1},
+            {"cider": {**SMALL, "width": 8}, **BACKBONES},
+            _sizes(64, 48, 96)
+            | {LEXICAL.name: {"lexical": {"seed": 0, "until": 0.2, "ood": 64, "iid": 64, "valid": 20}}},
         ),
         "standard": Profile({1: 10, 2: 5}, RECIPE, {"cider": SMALL, **BACKBONES}, _sizes(480, 300, 6000)),
         "full": Profile({1: 20, 2: 10}),

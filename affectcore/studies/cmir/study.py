@@ -51,7 +51,8 @@ MANY = {  # true environments between the same two correlations, and one at thei
     8: _world("true_8", change={"train_betas": [0.9, 0.79, 0.67, 0.56, 0.44, 0.33, 0.21, 0.1]}),
 }
 # until .2: what a word says of the sign differs between training and test twice as much as in random splits
-MOSI, OOD = _mosi("mosi"), _mosi("mosi_ood", lexical={"until": 0.2, "ood": 400, "iid": 400, "valid": 229, "seed": 0})
+LEXICAL = {"until": 0.2, "ood": 400, "iid": 400, "valid": 229, "seed": 0}
+MOSI, OOD = _mosi("mosi"), _mosi("mosi_ood", lexical=LEXICAL)
 ALL_WORLDS = (*WORLDS, *NUISANCE, *REGIME, INTERVENTIONAL, ONE, REDRAWN, *MANY.values())
 
 
@@ -275,7 +276,8 @@ STUDY = Study(
     profiles={
         "smoke": Profile(
             {1: 2, 2: 2}, {"epochs": 1, "patience": None, "lr": 3e-3}, REDUCED | {"cmir": SMALL | TINY},
-            {d.name: {"sizes": {"train": 48, "valid": 24, "test": 96}} for d in ALL_WORLDS},
+            {d.name: {"sizes": {"train": 48, "valid": 24, "test": 96}} for d in ALL_WORLDS}
+            | {OOD.name: {"lexical": LEXICAL | {"ood": 40, "iid": 40, "valid": 20}}},
         ),
         "standard": Profile({1: 10, 2: 5}, {"epochs": 15, "patience": None, "lr": 3e-3}, REDUCED | {"cmir": SMALL}),
         "full": Profile({1: 20, 2: 10, 3: 5}),

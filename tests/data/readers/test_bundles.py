@@ -69,9 +69,9 @@ def test_mosi_offers_label_informed_columns_by_name_and_on_unseen_videos_alone(r
     assert any("text_cnn and vision left out" in n for n in data.notes)
     informed = load("cmu_mosi_utt", label_informed=True)
     assert informed.modalities == ("text", "audio", "vision", "text_cnn")
-    assert len(informed) == 15
+    assert len(informed) == stand_in.MOSI // 2
     with np.load(root / "cmu_mosi_utt/features.npz") as z:
-        np.testing.assert_array_equal(informed._all.features["text_cnn"][:, 0], z["text_cnn"][:15])
+        np.testing.assert_array_equal(informed._all.features["text_cnn"][:, 0], z["text_cnn"][: stand_in.MOSI // 2])
     assert informed.name != data.name
 
 
@@ -99,7 +99,7 @@ def test_ids_that_do_not_match_are_refused(root: Path) -> None:
 
 
 def test_a_word_that_reads_like_missing_is_a_word(root: Path) -> None:
-    assert (table("cmu_mosi_utt").text == "NA").all()
+    assert table("cmu_mosi_utt").text[0] == "NA"
     assert table("meld_text").text.str.startswith("null").all()
 
 
