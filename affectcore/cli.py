@@ -246,7 +246,11 @@ def arena(
     store: Annotated[Path | None, typer.Option(help="folder of the runs (default: the user's cache)")] = None,
     form: AsFormat = Format.text,
 ) -> None:
-    """Train one model of your own by the arena's protocol and rank it among the others, which are not run again."""
+    """Train one model of your own by the arena's protocol and rank it among the others, which are not run again.
+
+    Prints the standings, best first: mean rank over blocks (data set x stressor; 1 is best) with its 95 % interval over
+    seeds, the mean rank under each stressor, parameters, and training samples per CPU second.
+    """
     from affectcore.figures.arena import board, costs, standings
     from affectcore.studies.arena.own import enter
     from affectcore.studies.store import Store
@@ -255,6 +259,10 @@ def arena(
     found = board(table)
     rows = standings(found, found.rank(), costs(records)).round(2).reset_index()
     show(json.loads(rows.to_json(orient="records")), form)
+    if form == Format.text:
+        place = list(rows["model"]).index(model) + 1
+        seen = f"{len(found.blocks)} blocks, {len(found.losses)} seeds"
+        typer.echo(f"{model}: place {place} of {len(rows)} by mean rank over {seen}; 1 is best, low and high are 95 %")
 
 
 @results.command()

@@ -7,9 +7,21 @@ import pytest
 
 from affectcore.errors import ConfigError, StoreError
 from affectcore.models import registry
+from affectcore.models.baselines.late_fusion import LateFusion
 from affectcore.studies import results
 from affectcore.studies.arena import own, score
-from affectcore.studies.arena.study import CLEAN, DATA, LEFT_OUT, MISSING, MOSEI, RECOVERY, REDUCED, STUDY, WITHOUT
+from affectcore.studies.arena.study import (
+    CLEAN,
+    DATA,
+    IMBALANCE,
+    LEFT_OUT,
+    MISSING,
+    MOSEI,
+    RECOVERY,
+    REDUCED,
+    STUDY,
+    WITHOUT,
+)
 from affectcore.studies.claims import study_claims
 from affectcore.studies.execute import modules
 from affectcore.studies.runner import run_item, run_specs
@@ -115,6 +127,36 @@ def test_a_newcomer_is_run_alone_and_ranked_among_the_rest(tmp_path, monkeypatch
     assert len(store.records()) == before
     assert set(table["arm"]) == {"constant", "linear", "mlp", "mine"}
     assert {r.spec.seed for r in records} == {0}
+
+
+def test_predictions_of_a_wrong_shape_are_refused_before_any_run(tmp_path, monkeypatch) -> None:
+    """Seven logits for six classes would train and be scored."""
+
+    class Wrong(LateFusion):
+        def forward(self, batch, noise):
+            out = super().forward(batch, noise)
+            more = out.prediction[:, None] if out.prediction.ndim == 1 else out.prediction[:, [0, *range(6)]]
+            return replace(out, prediction=more)
+
+    entry = registry.entry("late_fusion")
+    monkeypatch.setitem(registry.MODELS, "mine", replace(entry, name="mine"))
+    monkeypatch.setattr(type(entry), "build", lambda self, config, shape: Wrong(config, shape))
+    store = Store(tmp_path)
+    said = (
+        (RECOVERY, r"\(4, 1\), regression needs \(4,\)"),
+        (IMBALANCE, r"\(4, 7\), single_label needs \(4, 6\)"),
+    )
+    for data, found in said:
+        study = replace(SMALL, data=(replace(data, options={**data.options, **TINY}),), drawn=())
+        with pytest.raises(ConfigError, match=f"mine on {data.name}: the prediction of four samples has shape {found}"):
+            own.enter("mine", 1, profile="smoke", store=store, study=study)
+    assert not store.records()
+
+
+def test_without_the_real_sets_the_worlds_count(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("AFFECTCORE_DATA", str(tmp_path))
+    monkeypatch.setitem(registry.MODELS, "mine", replace(registry.entry("late_fusion"), name="mine"))
+    assert [d.name for d in own.entrant("mine").data] == ["recovery", "imbalance"]
 
 
 def test_results_are_small_and_export(tmp_path, monkeypatch) -> None:
