@@ -261,7 +261,7 @@ def arena(
     show(json.loads(rows.to_json(orient="records")), form)
     if form == Format.text:
         place = list(rows["model"]).index(model) + 1
-        seen = f"{len(found.blocks)} blocks, {len(found.losses)} seeds"
+        seen = f"{len(found.blocks)} blocks, seeds: {len(found.losses)}"
         typer.echo(f"{model}: place {place} of {len(rows)} by mean rank over {seen}; 1 is best, low and high are 95 %")
 
 
