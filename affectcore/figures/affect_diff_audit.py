@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
@@ -23,7 +24,7 @@ from affectcore.studies.affect_diff.audit import expected_maximum
 
 
 def agreement_plot(ours: pd.DataFrame, named: Mapping[str, str]) -> Figure:
-    """Return one dot an arm: the paper's metric over the true one, dark where rare classes are never named.
+    """Return one dot an arm: the paper's metric over the true one, blue where rare classes are never named.
 
     ours: index arm, columns true, paper, rare (share of predictions that name a rare class). named: arms to label, with
     their labels. Diamonds are the author's fourteen test results; on the line the metrics agree.
@@ -31,24 +32,29 @@ def agreement_plot(ours: pd.DataFrame, named: Mapping[str, str]) -> Figure:
     fig, ax = plt.subplots(figsize=(WIDTH, 4.6))
     for m in paper.MODELS:
         ax.plot([m.balanced], [m.batched], **{**DIAMOND, "ms": 6, "mew": 1.3})
-    marks = ax.scatter(ours["true"], ours["paper"], c=100 * ours["rare"], cmap="viridis", s=30, lw=0.5, ec="white")
+    shades = LinearSegmentedColormap.from_list("rare", [PALETTE[0], PALETTE[3], PALETTE[1]])  # on white and on black
+    marks = ax.scatter(ours["true"], ours["paper"], c=100 * ours["rare"], cmap=shades, s=30, lw=0.5, ec="white")
     marks.set_zorder(3)
     fig.colorbar(marks, ax=ax, location="top", shrink=0.75, aspect=32, label="predictions of a rare class, %")
-    for arm, label in named.items():
+    for arm in named:
         if arm not in ours.index:
             raise ConfigError(f"agreement_plot: there is no arm {arm!r}")
+    for row, arm in enumerate(sorted(named, key=lambda a: -float(ours.loc[a, "paper"]))):  # in a column, with leaders
         at = ours.loc[arm, ["true", "paper"]].to_numpy(float)
-        ax.annotate(label, at, xytext=(7, -2), textcoords="offset points", fontsize=9, va="center")
+        ax.annotate(
+            named[arm], at, xytext=(0.42, 0.97 - 0.065 * row), textcoords="axes fraction", fontsize=9, ha="right",
+            va="top", zorder=4, arrowprops={"arrowstyle": "-", "color": GREY, "lw": 0.8, "shrinkB": 3},
+        )  # fmt: skip
     low, high = ax.get_xlim()
     ax.plot([low, high], [low, high], color=GREY, ls="--", lw=1.2, zorder=0)
     ax.set_xlim(low, high)
     ax.set(xlabel="true balanced accuracy, test", ylabel="batch-averaged macro recall")
     keys = [
-        Line2D([], [], marker="o", color=PALETTE[2], ls="none", label="our arms"),
+        Line2D([], [], marker="o", color=PALETTE[0], ls="none", label="our arms"),
         Line2D([], [], label="author's records", **{**DIAMOND, "ms": 6}),
         Line2D([], [], color=GREY, ls="--", lw=1.2, label="equal"),
     ]
-    ax.legend(handles=keys, loc="best", fontsize=9)
+    ax.legend(handles=keys, loc="lower right", fontsize=9)
     return fig
 
 

@@ -294,11 +294,11 @@ def sorted_plot(table: pd.DataFrame, alpha: float = 0.05) -> Axes:
     ax.axhline(0, color="black", lw=1)
     names = [str(n).replace("_", " ") for n in t.index]
     ends = min(4, len(t) // 2)
-    for at, ha, va, text in (
-        ((0.02, 0.99), "left", "top", "\n".join(["from the left:", *names[:ends]])),
-        ((0.99, 0.02), "right", "bottom", "\n".join(["from the right:", *names[: -ends - 1 : -1]])),
-    ):  # the corners that a rising curve leaves free
-        ax.text(*at, text, transform=ax.transAxes, ha=ha, va=va, fontsize=9)
+    for at, ha, text in (
+        (0.28, "left", "\n".join(["from the left:", *names[:ends]])),
+        (0.99, "right", "\n".join(["from the right:", *names[: -ends - 1 : -1]])),
+    ):  # below the curve, in the corner that it leaves free
+        ax.text(at, 0.02, text, transform=ax.transAxes, ha=ha, va="bottom", fontsize=9)
     ax.margins(x=0.02, y=0.1)
     ax.set(xticks=[], ylabel="difference from the reference", xlabel=f"{len(t)} arms")
     return ax

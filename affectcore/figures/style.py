@@ -110,14 +110,16 @@ def robustness_curve(
         if len(y) > 1:
             low, high = np.array([t_interval(column) for column in y.T]).T
             ax.fill_between(x, low, high, color=color, alpha=0.18, lw=0)
-    _bounds(ax, floor, ceiling, vertical=False)
+    _bounds(ax, floor, ceiling, vertical=False, ends=[np.asarray(y, float).mean(0)[[0, -1]] for y in values.values()])
     ax.set(xlabel=xlabel, ylabel=ylabel, xticks=x)
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.06), ncols=2)  # above: curves fill the panel
     return ax
 
 
-def _bounds(ax: Axes, floor: float | None, ceiling: float | None, *, vertical: bool) -> None:
-    """Floor and ceiling as grey lines with their names at the end."""
+def _bounds(
+    ax: Axes, floor: float | None, ceiling: float | None, *, vertical: bool, ends: Sequence[ArrayLike] = ()
+) -> None:
+    """Floor and ceiling as grey lines with their names at the end, where the curves' ends (first, last) lie farther."""
     for x, name, ls in ((floor, "floor", ":"), (ceiling, "ceiling", "--")):
         if x is None:
             continue
@@ -133,4 +135,6 @@ def _bounds(ax: Axes, floor: float | None, ceiling: float | None, *, vertical: b
             ax.annotate(name, (x, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom", **text)
         else:
             ax.axhline(x, color=GREY, ls=ls, lw=1.2, zorder=0)
-            ax.annotate(name, (1, x), xycoords=("axes fraction", "data"), ha="right", va="bottom", **text)
+            first, last = np.abs(np.array(ends, float).reshape(-1, 2) - x).min(0) if len(ends) else (0.0, 0.0)
+            at, side = (0, "left") if first > last else (1, "right")
+            ax.annotate(name, (at, x), xycoords=("axes fraction", "data"), ha=side, va="bottom", **text)
