@@ -72,20 +72,3 @@ document.addEventListener("DOMContentLoaded", () => {
     code.after(" ", button);
   }
 });
-
-// Entries of frames on all pages: short ones are not broken, long ones get room, an interval breaks before its bracket.
-document.addEventListener("DOMContentLoaded", () => {
-  for (const cell of document.querySelectorAll(".bd-article table.dataframe :is(td, th)")) {
-    const text = cell.textContent.trim();
-    if (text.length <= (cell.matches("thead *") ? 7 : 16)) cell.classList.add("short");
-    if (text.length > 24) cell.classList.add(text.length > 50 ? "long" : "middle");
-    if (cell.childElementCount === 0 && /^\S+ \[\S+, \S+\]$/.test(text)) cell.textContent = text.replace(", ", ",\u00a0");
-  }
-});
-
-// A figure that scrolls on a telephone can be reached by the keyboard.
-addEventListener("load", () => {
-  for (const figure of document.querySelectorAll(".bd-article div.cell_output figure")) {
-    if (figure.scrollWidth > figure.clientWidth + 1) figure.tabIndex = 0;
-  }
-});
