@@ -72,7 +72,7 @@ def class_f1_of(records: Iterable[RunRecord]) -> dict[str, Floats]:
 
 
 def epochs_of(records: Iterable[RunRecord]) -> pd.DataFrame:
-    """Return what our runs of the full model saw epoch by epoch: seed, epoch, paper.MODALITIES and of paper.SERIES.
+    """Return what our runs of the full model saw epoch by epoch: seed, epoch, paper.MODALITIES, some of paper.SERIES.
 
     Left out are the training metric, which is not measured here, and the validation loss, which is without class
     weights and focus here.

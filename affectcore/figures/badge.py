@@ -1,6 +1,8 @@
 """A claim's name, its verdicts in few words, and the badge that says both. Light to import, for the site's build.
 
-svg = badge("Affect-Diff C1", verdicts([("refuted", "corpus: mosi"), ("unresolved", "world: imbalance")]))
+    svg = badge("Affect-Diff C1", verdicts([("refuted", "corpus: mosi"), ("unresolved", "world: imbalance")]))
+
+A finding is a pair: the verdict, and the scope that it holds on.
 """
 
 from collections.abc import Iterable, Sequence

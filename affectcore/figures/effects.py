@@ -1,9 +1,9 @@
 """Effects, arms and verdicts: the pictures that every paper's chapters share. They draw numbers, and read no records.
 
-use_style()
-effects_plot([Line("graph", {"easy": effect(compare(a, b), a - b), "headline": ...}, margin=.025, paper=.05)])
-settings_plot({"easy": Panel({"full": a, "no graph": b}, floor=1 / 6, ceiling=.52), "headline": ...})
-verdicts_plot(verdict_counts(ledger))
+    use_style()
+    effects_plot([Line("graph", {"easy": effect(compare(a, b), a - b), "headline": ...}, margin=.025, paper=.05)])
+    settings_plot({"easy": Panel({"full": a, "no graph": b}, floor=1 / 6, ceiling=.52), "headline": ...})
+    verdicts_plot(verdict_counts(ledger))
 
 In all: a filled mark with a bar is an estimate with its 95 % interval, faint dots are seeds, a hollow diamond is the
 paper's value.

@@ -1,7 +1,9 @@
 """One look for every figure: colour-blind safe, readable on a phone; the site's style sheet makes the dark version.
 
-use_style()
-ax = interval_plot(["MLP", "TFN"], estimates, intervals, seeds=per_seed, floor=.33, ceiling=.71, paper=[None, .58])
+    use_style()
+    ax = interval_plot(["MLP", "TFN"], estimates, intervals, seeds=per_seed, floor=.33, ceiling=.71, paper=[None, .58])
+
+Without `use_style` matplotlib's own defaults hold.
 """
 
 from collections.abc import Mapping, Sequence

@@ -7,6 +7,7 @@
   with them the site gets a sitemap, canonical links, a picture to every link to it, and buttons that lead to the
   repository, Binder and Colab;
 * a page 404.html and a robots.txt;
+* no line of a page ends between a number and its per cent sign;
 * a page that holds a calculator or the like gets its script, and no other page does;
 * the directive `chapter-status` prints how every notebook was made;
 * the directive `figure-of` shows a figure that a notebook drew, on another page.
@@ -80,13 +81,23 @@ def is_thebe(script: Any) -> bool:
     return "thebe" in str(getattr(script, "filename", "") or "").lower() or "THEBE" in str(attributes.get("body") or "")
 
 
+KEPT = re.compile(r"(<(script|style|pre|code|textarea)\b.*?</\2>|<[^>]*>)", re.S)  # tags, and what is shown as it is
+
+
+def together(body: str) -> str:
+    """Return HTML in which the space between a digit and a per cent sign is one at which no line ends."""
+    parts = KEPT.split(body)  # text, tag, name of the element that is kept whole, text, ...
+    parts[::3] = [re.sub(r"(?<=\d) (?=%)", "\N{NO-BREAK SPACE}", text) for text in parts[::3]]
+    return "".join(part for i, part in enumerate(parts) if i % 3 < 2)
+
+
 def clean_page(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document) -> None:
     for mark, script in SCRIPTS.items():
         if mark in context.get("body", ""):
             app.add_js_file(script)
     context["script_files"] = [script for script in context["script_files"] if not is_thebe(script)]
     if "body" in context:  # wide tables scroll on a telephone (custom.css), so the keyboard must reach them
-        context["body"] = context["body"].replace("<table ", '<table tabindex="0" ')
+        context["body"] = together(context["body"].replace("<table ", '<table tabindex="0" '))
 
     for group in context.get("header_buttons", []):
         for button in group.get("buttons", []) if group.get("label") == "launch-buttons" else []:

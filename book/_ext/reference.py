@@ -12,7 +12,7 @@ Names are entered into the Python domain: {py:obj}`affectcore.api.train` links t
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from inspect import cleandoc
 from pathlib import Path
@@ -26,7 +26,11 @@ from sphinx.domains.python import PythonDomain
 from sphinx.util.docutils import SphinxDirective
 
 ITEM = re.compile(r"^ ?(?:\*|(\d+)\.) ")
-MARKED = re.compile(r"(`[^`]+`|\*\*[^*]+\*\*|(?<![\w^*])\*[A-Za-z][A-Za-z ]*\*(?![\w*]))")  # not the stars of H^*_m
+MARKED = re.compile(
+    r"(`[^`]+`|\*\*[^*]+\*\*|(?<![\w^*])\*[A-Za-z][A-Za-z ]*\*(?![\w*])"  # not the stars of H^*_m
+    r"|\b\w+=\"[^\"]*\"|\b\w+(?:\[\"\w+\"\])+|(?<!\w)\"\")"  # x="y", x["y"] and "": with straight quotation marks
+)
+HEADED = re.compile(r"(\w+(?:\[[^]]*\])?(?:, \w+)*)(?:\s{2,}|: )(?=\S)")  # "name   meaning" or "name: meaning"
 CITED = re.compile(r"(?<![\w\]])\[(\w+)\]")  # not the index of x[m]
 LONGEST = 110  # characters shown of a constant's value
 
@@ -91,7 +95,7 @@ def inline(text: str) -> list[nodes.Node]:
     """Return text with `code`, **strong** and *stressed* parts."""
     out: list[nodes.Node] = []
     for i, part in enumerate(MARKED.split(text)):
-        if i % 2 and part.startswith("`"):
+        if i % 2 and not part.startswith("*"):
             out.append(nodes.literal("", part.strip("`")))
         elif i % 2:
             kind = nodes.strong if part.startswith("**") else nodes.emphasis
@@ -134,12 +138,27 @@ def laid_out(docstring: str, known: set[str]) -> list[nodes.Node]:
             out.append(_table(lines))
         elif any(ITEM.match(line) for line in lines):
             out += _items(lines)
+        elif (
+            all(line.startswith("    ") for line in lines[1:]) and re.search(r"^[^:]*:?$", lines[0]) and len(lines) > 2
+        ):
+            out += _announced(lines)
+        elif any(line.startswith("    ") for line in lines[1:]) and (entries := _entries(lines)):
+            out.append(entries)
         else:
             out += _fields(block, known)
     return out
 
 
 def _fields(block: str, known: set[str]) -> list[nodes.Node]:
+    """Return fields and prose; what the function raises is said after the last field, not of it."""
+    said, *raised = re.split(r"(?<=\.)\s+(?=Raises [A-Z])", block, maxsplit=1)
+    out = _parts(said, known)
+    if raised and isinstance(out[-1], nodes.line_block):
+        return out + _parts(raised[0], known)
+    return _parts(block, known)
+
+
+def _parts(block: str, known: set[str]) -> list[nodes.Node]:
     either = "|".join([*sorted(known & set(re.findall(r"\w+", block))), r"\w+_\*"])  # all known names would be slow
     name = rf"`?(?:{either})(?:\[[^]]*\])*`?"
     head = rf"({name}(?:,\s+{name})*)(\s\([^)]*\))?:\s+(?=\S)"
@@ -160,6 +179,39 @@ def _fields(block: str, known: set[str]) -> list[nodes.Node]:
             line += inline(re.sub(r"\s+", " ", text).rstrip(" ;,"))
             out[-1] += line
     return out
+
+
+def _named(name: str, text: str) -> list[nodes.Node]:
+    """Return `name` and what is said of it, as in a line of fields."""
+    return [nodes.literal("", name), nodes.Text(" "), *inline(" ".join(text.split()).rstrip(" ;,"))]
+
+
+def _announced(lines: list[str]) -> list[nodes.Node]:
+    """Return a sentence and below it what its indented lines list, several to a line where wide gaps part them."""
+    found = nodes.bullet_list(bullet="*")
+    for line in lines[1:]:
+        parts = re.split(r"\s{2,}", line.strip())
+        for name, meaning in zip(parts[::2], [*parts[1::2], ""], strict=False):
+            if meaning and re.fullmatch(r"\w+", name):
+                found += nodes.list_item("", nodes.paragraph("", "", *_named(name, meaning)))
+            else:
+                found += nodes.list_item("", paragraph([f"{name}: {meaning}" if meaning else name]))
+    return [paragraph(lines[:1]), found]
+
+
+def _entries(lines: list[str]) -> nodes.line_block | None:
+    """Return fields whose meaning hangs below their name, None if a line that is not indented begins otherwise."""
+    block = nodes.line_block(classes=["api-fields"])
+    for entry in re.split(r"\n(?! )", "\n".join(lines)):
+        head = HEADED.match(entry)
+        if not head:
+            return None
+        line = nodes.line()
+        for i, name in enumerate(head[1].split(", ")):
+            line += [*([nodes.Text(", ")] if i else []), nodes.literal("", name)]
+        line += [nodes.Text(" "), *inline(" ".join(entry[head.end() :].split()))]
+        block += line
+    return block
 
 
 def _items(lines: list[str]) -> list[nodes.Node]:
@@ -189,7 +241,7 @@ def _items(lines: list[str]) -> list[nodes.Node]:
 
 
 def _table(lines: list[str]) -> nodes.table:
-    rows = [[c.strip() for c in re.split(r"(?<!\\)\|", line.strip().strip("|"))] for line in _rows(lines)]
+    rows = [[c.strip() for c in re.split(r"(?<=\s)\|(?=\s)", line.strip()[1:-1])] for line in _rows(lines)]
     width = max(map(len, rows))
     group = nodes.tgroup(cols=width)
     group += [nodes.colspec(colwidth=1) for _ in range(width)]
@@ -216,25 +268,70 @@ def _rows(lines: list[str]) -> list[str]:
 # Definitions
 
 
+class _Plain(ast.NodeTransformer):
+    """Types without what `Annotated` adds for the command line."""
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        if isinstance(node.value, ast.Name) and node.value.id == "Annotated" and isinstance(node.slice, ast.Tuple):
+            return node.slice.elts[0]
+        return self.generic_visit(node)
+
+
 def signature(f: ast.FunctionDef, method: bool = False) -> str:
-    """Return a function's parameters and what it returns, as written."""
-    arguments = f.args
+    """Return a function's parameters and what it returns, as written; `Annotated` types without their annotations."""
+    arguments = _Plain().visit(ast.parse(f"def f({ast.unparse(f.args)}): ...").body[0]).args
     if method and not any(isinstance(d, ast.Name) and d.id == "staticmethod" for d in f.decorator_list):
-        arguments = ast.parse(f"def f({ast.unparse(arguments)}): ...").body[0].args  # type: ignore[attr-defined]
         (arguments.posonlyargs or arguments.args)[:1] = []
     returns = f" -> {ast.unparse(f.returns)}" if f.returns else ""
     return f"({ast.unparse(arguments)}){returns}"
+
+
+def helps(f: ast.FunctionDef) -> nodes.line_block | None:
+    """Return what the command line says of a function's parameters, None if it says nothing."""
+    block = nodes.line_block(classes=["api-fields"])
+    for a in [*f.args.posonlyargs, *f.args.args, *f.args.kwonlyargs]:
+        for call in ast.walk(a.annotation) if a.annotation else ():
+            for k in call.keywords if isinstance(call, ast.Call) else ():
+                if k.arg == "help" and isinstance(k.value, ast.Constant):
+                    block += nodes.line("", "", *_named(a.arg, k.value.value))
+    return block if block.children else None
+
+
+def private_bases(c: ast.ClassDef, m: Module) -> list[ast.ClassDef]:
+    """Return the classes of the module, not public, that a class is built on: nearest first."""
+    own = {s.name: s for s in m.tree.body if isinstance(s, ast.ClassDef)}
+    found = []
+    for base in c.bases:
+        if isinstance(base, ast.Name) and base.id.startswith("_") and base.id in own:
+            found += [own[base.id], *private_bases(own[base.id], m)]
+    return found
+
+
+def public_bases(c: ast.ClassDef, m: Module) -> list[str]:
+    """Return the bases of a class, the public ones of its private bases in their place."""
+    hidden = {b.name: b for b in private_bases(c, m)}
+    found = []
+    for base in c.bases:
+        name = ast.unparse(base)
+        found += public_bases(hidden[name], m) if name in hidden else [name]
+    return list(dict.fromkeys(found))
+
+
+def constructor(body: list[ast.stmt]) -> ast.FunctionDef | None:
+    return next(
+        (s for s in body if isinstance(s, ast.FunctionDef) and s.name == "__init__" and len(s.args.args) > 1), None
+    )
 
 
 def is_property(f: ast.FunctionDef) -> bool:
     return any(isinstance(d, ast.Name) and d.id in ("property", "cached_property") for d in f.decorator_list)
 
 
-def fields(c: ast.ClassDef, source: str) -> str:
+def fields(c: ast.ClassDef, source: str, without: Collection[str] = ()) -> str:
     """Return the source of a class's public fields, with the comments beside and above them."""
     lines, out = source.splitlines(), []
     for s in c.body:
-        if isinstance(s, ast.Assign | ast.AnnAssign) and any(True for _ in public([s])):
+        if isinstance(s, ast.Assign | ast.AnnAssign) and any(name not in without for name, _ in public([s])):
             first = s.lineno - 1
             while first > 0 and lines[first - 1].lstrip().startswith("#"):
                 first -= 1
@@ -245,7 +342,7 @@ def fields(c: ast.ClassDef, source: str) -> str:
 def shown(s: ast.Assign | ast.AnnAssign, source: str) -> tuple[str, str]:
     """Return a constant's type and value in one short line, and the comment beside it."""
     line = source.splitlines()[(s.end_lineno or s.lineno) - 1]
-    tail = re.search(r"  # (?!type:|fmt:|noqa)(.*)$", line)
+    tail = re.search(r"  # (?!type:|fmt:|noqa)(.*?)(?:  # (?:type:|fmt:|noqa).*)?$", line)
     kind = f": {ast.unparse(s.annotation)}" if isinstance(s, ast.AnnAssign) else ""
     value = "" if s.value is None else " = " + " ".join(ast.unparse(s.value).split())
     text = kind + value
@@ -313,30 +410,47 @@ class ApiReference(SphinxDirective):
             if isinstance(s, ast.ClassDef):
                 section += self.of_class(m, s)
             elif isinstance(s, ast.FunctionDef):
-                section += self.entry(
-                    f"{m.name}.{name}", "function", signature(s), laid_out(ast.get_docstring(s) or "", names(s))
-                )
+                said = laid_out(ast.get_docstring(s) or "", names(s))
+                told = helps(s)
+                section += self.entry(f"{m.name}.{name}", "function", signature(s), [*said, told] if told else said)
             else:
                 text, comment = shown(s, m.source)
                 section += self.entry(f"{m.name}.{name}", "data", text, laid_out(comment, set()))
         return section
 
     def of_class(self, m: Module, c: ast.ClassDef) -> list[nodes.Node]:
-        bases = [ast.unparse(b) for b in c.bases]
+        """Return a class with what it has of private classes: nobody can look those up."""
+        line = [c, *private_bases(c, m)]
+        bases = public_bases(c, m)
         full = f"{m.name}.{c.name}"
-        said = laid_out(ast.get_docstring(c) or "", names(c))
+        said: list[nodes.Node] = []
+        for one in line:
+            docstring = re.sub(rf"`(?:{'|'.join(x.name for x in line)})\.(?=\w+`)", "`", ast.get_docstring(one) or "")
+            made = laid_out(docstring, names(one))
+            said += made[1:] if one is not c and isinstance(next(iter(made), None), nodes.paragraph) else made
         out = self.entry(full, "class", f"({', '.join(bases)})" if bases else "", said)
         content = cast(Any, out[-1])[-1]
-        written = fields(c, m.source)
-        if written:
-            content += nodes.literal_block(written, written, language="python")
-        for name, s in public(c.body):
-            if isinstance(s, ast.FunctionDef):
-                kind = "property" if is_property(s) else "method"
-                returns = f": {ast.unparse(s.returns)}" if s.returns else ""
-                text = returns if kind == "property" else signature(s, method=True)
-                said = laid_out(ast.get_docstring(s) or "", names(c))
-                content += self.entry(f"{full}.{name}", kind, text, said, inside=c.name)
+        first = next((f for f in (constructor(one.body) for one in line) if f), None)
+        if first:
+            arguments = signature(first, method=True).removesuffix(" -> None")
+            shown = nodes.inline("", f"{c.name}{arguments}", classes=["api-signature"], support_smartquotes=False)
+            content += nodes.paragraph("", "", shown, classes=["api-constructor"])
+        own = {name for name, _ in public(c.body)}
+        written = [*(fields(one, m.source, own) for one in reversed(line[1:])), fields(c, m.source)]
+        if any(written):
+            text = "\n".join(filter(None, written))
+            content += nodes.literal_block(text, text, language="python")
+        members: dict[str, tuple[ast.ClassDef, ast.FunctionDef]] = {}
+        for one in line:
+            for name, s in public(one.body):
+                if isinstance(s, ast.FunctionDef):
+                    members.setdefault(name, (one, s))
+        for name, (one, s) in members.items():
+            kind = "property" if is_property(s) else "method"
+            returns = f": {ast.unparse(s.returns)}" if s.returns else ""
+            text = returns if kind == "property" else signature(s, method=True)
+            told = laid_out(ast.get_docstring(s) or "", names(one))
+            content += self.entry(f"{full}.{name}", kind, text, told, inside=c.name)
         return out
 
     def entry(self, full: str, kind: str, text: str, said: list[nodes.Node], inside: str = "") -> list[nodes.Node]:

@@ -180,7 +180,7 @@ document.addEventListener("DOMContentLoaded", () => {
     const bound = bounds(metric).map(([name, v]) => node("tr", {}, node("th", { scope: "row" }, name),
       ...columns.map((k) => node("td", {}, name === "floor" || k === 0 ? short(v) : "–")), node("td", {}, "")));
     return node("table", { class: "table", tabindex: "0" },
-      node("caption", {}, `${metric.name[0].toUpperCase()}${metric.name.slice(1)}, mean and 95 % interval. ${scene.title}. Columns: ${stressor.axis}.`),
+      node("caption", {}, `${metric.name[0].toUpperCase()}${metric.name.slice(1)}, mean and 95\u00a0% interval. ${scene.title}. Columns: ${stressor.axis}.`),
       node("thead", {}, head), node("tbody", {}, ...rows, ...bound));
   };
 
@@ -211,7 +211,7 @@ document.addEventListener("DOMContentLoaded", () => {
     const s = state();
     width = picture.clientWidth;
     scope.textContent = `${s.scene.kind === "corpus" ? "Real data" : "A world"}. ${s.scene.scope} `
-      + (s.scene.kind === "corpus" ? "Intervals: 95 %, over seeds and videos together (bootstrap)." : "Intervals: 95 %, over seeds (Student’s t).");
+      + (s.scene.kind === "corpus" ? "Intervals: 95\u00a0%, over seeds and videos together (bootstrap)." : "Intervals: 95\u00a0%, over seeds (Student’s t).");
     const text = sentence(s);
     said.textContent = text;
     holder.replaceChildren(table(s));

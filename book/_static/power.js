@@ -183,7 +183,7 @@ if (typeof document !== "undefined") document.addEventListener("DOMContentLoaded
     return out;
   };
   const short = (x) => (x >= 0.0995 ? x.toFixed(3) : x >= 0.00095 ? x.toFixed(4) : x.toPrecision(2)).replace(/^0\./, ".");
-  const percent = (x) => (x > 0.999 ? "more than 99.9 %" : `${(100 * x).toFixed(x < 0.1 ? 1 : 0)} %`);
+  const percent = (x) => (x > 0.999 ? "more than 99.9\u00a0%" : `${(100 * x).toFixed(x < 0.1 ? 1 : 0)}\u00a0%`);
   const count = (n, word) => `${n.toLocaleString("en")} ${word}${n === 1 ? "" : "s"}`;
 
   // what one kind of conclusion can resolve: the least difference, the power, and what would be needed

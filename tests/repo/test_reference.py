@@ -181,6 +181,51 @@ def test_signatures_fields_and_constants(extension: ModuleType, tmp_path: Path) 
     assert extension.signature(members["s"], method=True) == "(x)"
 
 
+def test_what_lies_deeper_than_its_heading(extension: ModuleType) -> None:
+    _, said, listed = extension.laid_out(
+        "First.\n\nX is one of\n    a (N,)     vector\n    SIZE       size;   RATE   rate\n    a list", set()
+    )
+    assert said.astext() == "X is one of"
+    assert [i.astext() for i in listed] == ["a (N,): vector", "SIZE size", "RATE rate", "a list"]
+    assert [n.astext() for n in listed.findall(nodes.literal)] == ["SIZE", "RATE"]
+    _, hanging = extension.laid_out('First.\n\nloss["a" | "b"]: of both,\n    and\nother  what\n    not', set())
+    assert [line.astext() for line in hanging] == ['loss["a" | "b"] of both, and', "other what not"]
+
+
+def test_errors_are_not_said_of_the_last_field(extension: ModuleType) -> None:
+    made = extension.laid_out("x: input.\ny: target. Raises DataError for\nno x.", {"x", "y"})
+    assert [n.astext() for n in made] == ["x input.\n\ny target.", "Raises DataError for no x."]
+
+
+def test_quoted_values_are_code(extension: ModuleType) -> None:
+    text = nodes.paragraph("", "", *extension.inline('zero="has", "word", extras["a"]["b"] and "" for `c`'))
+    assert [n.astext() for n in text.findall(nodes.literal)] == ['zero="has"', 'extras["a"]["b"]', '""', "c"]
+
+
+def test_bars_inside_a_cell_part_nothing(extension: ModuleType) -> None:
+    (table,) = extension.laid_out("| a | b |\n|---|---|\n| |x|^2 | \\|y\\| |", set())
+    assert [c.astext() for c in table.findall(nodes.entry)] == ["a", "b", "|x|^2", "|y|"]
+
+
+def test_private_bases_are_told_by_their_heirs(extension: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "p").mkdir()
+    file = tmp_path / "p" / "m.py"
+    file.write_text(
+        "class _Root(Base):\n    a: int\n    def __init__(self, n: int = 1): ...\nclass _Middle(_Root): b: int\n"
+        "class C(Mixin, _Middle):\n    b = 2\n"
+        "def run(n: Annotated[int, typer.Option(help='how many')] = 1) -> None: ...\n"
+    )
+    m = extension.Module.read(tmp_path / "p", file)
+    c, run = m.tree.body[2:]
+    assert [b.name for b in extension.private_bases(c, m)] == ["_Middle", "_Root"]
+    assert extension.public_bases(c, m) == ["Mixin", "Base"]
+    assert extension.constructor(m.tree.body[0].body) is not None
+    assert extension.fields(m.tree.body[1], m.source, {"b"}) == ""
+    assert extension.signature(run) == "(n: int=1) -> None"
+    assert [line.astext() for line in extension.helps(run)] == ["n how many"]
+    assert extension.helps(m.tree.body[0].body[1]) is None
+
+
 @pytest.mark.skipif(not (SITE / "front_door.html").is_file(), reason="no site built; run `make site`")
 def test_the_site_lists_every_public_name_once(extension: ModuleType) -> None:
     ids: list[str] = []
