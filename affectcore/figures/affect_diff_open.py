@@ -64,8 +64,9 @@ def sweep_plot(
         ax.set_title(title, fontsize=10.5)
         ax.set_xticks(range(len(levels)), levels, fontsize=9)
         ax.locator_params(axis="y", nbins=4)
-    for ax in axes.flat[len(panels) :]:
-        ax.axis("off")
+    for k in range(len(panels), deep * wide):
+        axes.flat[k].axis("off")
+        axes.flat[k - wide].tick_params(labelbottom=True)
     fig.supxlabel(xlabel, fontsize=11)
     return fig
 

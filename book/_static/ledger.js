@@ -31,7 +31,7 @@ document.addEventListener("DOMContentLoaded", () => {
     for (const c of cards) {
       const fits = fields.every((f) => !f.value || c.dataset[f.name].split(/[| ]/).includes(f.value)
         || c.dataset[f.name].split("|").includes(f.value));
-      c.hidden = !(fits && c.textContent.toLowerCase().includes(words));
+      c.hidden = !(fits && c.textContent.replaceAll("\u00a0", " ").toLowerCase().includes(words));
       shown += !c.hidden;
     }
     count.textContent = `${shown} of ${cards.length} claims`;

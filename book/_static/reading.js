@@ -2,7 +2,7 @@
 document.addEventListener("DOMContentLoaded", () => {
   for (const cell of document.querySelectorAll(".bd-article table.dataframe :is(td, th)")) {
     const text = cell.textContent.trim();
-    if (text.length <= (cell.matches("thead *") ? 7 : 16)) cell.classList.add("short");
+    if (text.length <= (cell.matches("thead *") ? 7 : 16)) cell.classList.add(text.includes(": ") ? "pair" : "short");
     if (text.length > 24) cell.classList.add(text.length > 50 ? "long" : "middle");
     if (cell.childElementCount === 0 && /^\S+ \[\S+, \S+\]$/.test(text)) cell.textContent = text.replace(", ", ",\u00a0");
   }
@@ -19,5 +19,56 @@ document.addEventListener("DOMContentLoaded", () => {
   });
   for (const part of document.querySelectorAll(".bd-article div.cell_output figure, .bd-article div.cell_output figure > img")) {
     watch.observe(part);
+  }
+});
+
+// A number and its per cent sign stay together.
+document.addEventListener("DOMContentLoaded", () => {
+  for (const article of document.querySelectorAll(".bd-article")) {
+    const texts = document.createTreeWalker(article, NodeFilter.SHOW_TEXT);
+    while (texts.nextNode()) {
+      const node = texts.currentNode;
+      if (/\d %/.test(node.data) && !node.parentElement.closest("pre, code, script, style")) {
+        node.data = node.data.replace(/(\d) %/g, "$1\u00a0%");
+      }
+    }
+  }
+});
+
+// Tables of sentences. Where many columns end in one of reasons, a reason goes below the numbers of its row. Every entry
+// gets the name of its column, which a telephone shows in place of the head (custom.css, "listed").
+document.addEventListener("DOMContentLoaded", () => {
+  for (const table of document.querySelectorAll(".bd-article table.dataframe:has(td.long, td.middle:last-child)")) {
+    const head = [...table.tHead.rows], rows = [...table.tBodies[0].rows];
+    const columns = Math.max(...rows.map((r) => r.cells.length)), last = columns - 1;
+    const names = Array.from({ length: columns }, (_, i) => head.map((r) => r.cells[i]?.textContent.trim()).filter(Boolean).join(" "));
+    if (columns < 3 || head.some((r) => r.cells.length !== columns)) continue;
+    let group = "";
+    for (const row of rows) {
+      const missing = columns - row.cells.length; // a name that began further up
+      if (missing) row.cells[0].dataset.name = group;
+      else group = row.cells[0].textContent.trim();
+      for (const cell of row.querySelectorAll("td")) {
+        cell.dataset.name = names[cell.cellIndex + missing];
+        if (["", "-"].includes(cell.textContent.trim())) cell.classList.add("none");
+      }
+    }
+    const first = rows[0].querySelector("td");
+    if (first.matches(".long") && rows.every((r) => r.querySelector("td").textContent.length > 16)) {
+      head[0].cells[first.cellIndex].classList.add("title"); // stands above the list
+      for (const row of rows) delete row.querySelector("td").dataset.name;
+    }
+    table.classList.add("listed");
+    if (columns < 7 || !rows.some((r) => r.lastElementChild.matches("td.long, td.middle"))) continue;
+    for (const row of head) row.cells[last].remove();
+    for (const row of rows) {
+      const below = document.createElement("tr"), cell = row.lastElementChild;
+      below.className = "reason";
+      if (row.cells.length === columns) row.cells[0].rowSpan *= 2;
+      cell.colSpan = last - 1;
+      cell.classList.remove("short", "pair");
+      below.append(cell);
+      row.after(below);
+    }
   }
 });
