@@ -22,19 +22,6 @@ document.addEventListener("DOMContentLoaded", () => {
   }
 });
 
-// A number and its per cent sign stay together.
-document.addEventListener("DOMContentLoaded", () => {
-  for (const article of document.querySelectorAll(".bd-article")) {
-    const texts = document.createTreeWalker(article, NodeFilter.SHOW_TEXT);
-    while (texts.nextNode()) {
-      const node = texts.currentNode;
-      if (/\d %/.test(node.data) && !node.parentElement.closest("pre, code, script, style")) {
-        node.data = node.data.replace(/(\d) %/g, "$1\u00a0%");
-      }
-    }
-  }
-});
-
 // Tables of sentences. Where many columns end in one of reasons, a reason goes below the numbers of its row. Every entry
 // gets the name of its column, which a telephone shows in place of the head (custom.css, "listed").
 document.addEventListener("DOMContentLoaded", () => {
@@ -72,3 +59,13 @@ document.addEventListener("DOMContentLoaded", () => {
     }
   }
 });
+
+// Frames that scroll: on a telephone the names of their rows stay (custom.css, "scrolls").
+const measure = () => {
+  for (const table of document.querySelectorAll(".bd-article div.cell_output table.dataframe")) {
+    table.classList.remove("scrolls");
+    table.classList.toggle("scrolls", table.scrollWidth > table.clientWidth + 1);
+  }
+};
+addEventListener("load", measure);
+addEventListener("resize", measure);
