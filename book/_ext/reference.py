@@ -11,7 +11,9 @@ Names are entered into the Python domain: {py:obj}`affectcore.api.train` links t
 """
 
 import ast
+import io
 import re
+import tokenize
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from inspect import cleandoc
@@ -339,6 +341,29 @@ def fields(c: ast.ClassDef, source: str, without: Collection[str] = ()) -> str:
     return "\n".join(out)
 
 
+def laid_out_fields(source: str) -> nodes.Element:
+    """Return fields as code; with comments a line each, which a reader need not scroll sideways."""
+    comments: dict[int, str] = {}
+    alone: dict[int, str] = {}
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT and (text := re.sub(r"(?:^|  )# (?:type:|fmt:|noqa).*$", "", token.string)):
+            before = source.splitlines()[token.start[0] - 1][: token.start[1]].strip()
+            (comments if before else alone)[token.start[0]] = text.removeprefix("#").strip()
+    if not (comments or alone):
+        return nodes.literal_block(source, source, language="python")
+    block = nodes.line_block(classes=["api-fields"])
+    last = 0
+    for s in ast.parse(source).body:
+        above = " ".join(text for at, text in alone.items() if last < at < s.lineno)
+        if above:
+            block += nodes.line("", "", nodes.emphasis("", "", *inline(above)))
+        last = s.end_lineno or s.lineno
+        said = " ".join(text for at, text in sorted((comments | alone).items()) if s.lineno <= at <= last)
+        code = " ".join(ast.unparse(s).split())
+        block += nodes.line("", "", nodes.literal("", code), *([nodes.Text(" "), *inline(said)] if said else []))
+    return block
+
+
 def shown(s: ast.Assign | ast.AnnAssign, source: str) -> tuple[str, str]:
     """Return a constant's type and value in one short line, and the comment beside it."""
     line = source.splitlines()[(s.end_lineno or s.lineno) - 1]
@@ -439,7 +464,7 @@ class ApiReference(SphinxDirective):
         written = [*(fields(one, m.source, own) for one in reversed(line[1:])), fields(c, m.source)]
         if any(written):
             text = "\n".join(filter(None, written))
-            content += nodes.literal_block(text, text, language="python")
+            content += laid_out_fields(text)
         members: dict[str, tuple[ast.ClassDef, ast.FunctionDef]] = {}
         for one in line:
             for name, s in public(one.body):

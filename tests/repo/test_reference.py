@@ -207,6 +207,15 @@ def test_bars_inside_a_cell_part_nothing(extension: ModuleType) -> None:
     assert [c.astext() for c in table.findall(nodes.entry)] == ["a", "b", "|x|^2", "|y|"]
 
 
+def test_fields_with_comments_are_lines(extension: ModuleType) -> None:
+    assert isinstance(extension.laid_out_fields("a: int\nb: str = 'x'  # type: ignore"), nodes.literal_block)
+    lines = extension.laid_out_fields(
+        "# above\na: int = 1  # of `x`\nb: float = (\n    2.0  # half\n)  # fmt: skip\nc: str"
+    )
+    assert [line.astext() for line in lines] == ["above", "a: int = 1 of x", "b: float = 2.0 half", "c: str"]
+    assert [n.astext() for n in lines[1].findall(nodes.literal)] == ["a: int = 1", "x"]
+
+
 def test_private_bases_are_told_by_their_heirs(extension: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "p").mkdir()
     file = tmp_path / "p" / "m.py"
