@@ -213,14 +213,20 @@ def cost_plot(cost: pd.DataFrame, robustness: pd.Series, ylabel: str) -> Figure:
     ):
         part = rows[(rows[column] > 0) & rows["y"].notna()]
         x, y = part[column].to_numpy(float), part["y"].to_numpy(float)
+        named: list[tuple[str, float, float]] = []
         for name, a, b in zip(part.index, x, y):
             paper = name in PAPERS
             ax.plot(a, b, MARKERS[3] if paper else MARKERS[0], color=PALETTE[1] if paper else PALETTE[0], ms=6)
             best = not ((sign * x <= sign * a) & (y <= b) & ((x != a) | (y != b))).any()
             if paper or best:
-                halo = [withStroke(linewidth=2.5, foreground="white")]
-                ax.annotate(
-                    name, (a, b), xytext=(4, 4), textcoords="offset points", fontsize=9, zorder=5, path_effects=halo
-                )
+                named.append((name, a, b))
+        for name, a, b in named:
+            # to the left of its mark where another named mark stands just above it
+            crowded = any(0 <= q - b < 0.1 * np.ptp(y) and 0 < abs(np.log(p / a)) < np.log(1.6) for _, p, q in named)
+            ax.annotate(
+                name, (a, b), xytext=(-6, -3) if crowded else (4, 4), textcoords="offset points", fontsize=9, zorder=5,
+                ha="right" if crowded else "left", path_effects=[withStroke(linewidth=2.5, foreground="white")],
+            )  # fmt: skip
         ax.set(xscale="log", xlabel=label, ylabel=ylabel)
+        ax.set_xlim(right=1.6 * x.max())  # room for a name
     return fig
