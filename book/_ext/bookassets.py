@@ -7,7 +7,7 @@
   with them the site gets a sitemap, canonical links, a picture to every link to it, and buttons that lead to the
   repository, Binder and Colab;
 * a page 404.html and a robots.txt;
-* no line of a page ends between a number and its per cent sign;
+* no line of a page ends between a number and its per cent sign, or a formula and the comma behind it;
 * a page that holds a calculator or the like gets its script, and no other page does;
 * the directive `chapter-status` prints how every notebook was made;
 * the directive `figure-of` shows a figure that a notebook drew, on another page.
@@ -83,12 +83,14 @@ def is_thebe(script: Any) -> bool:
 
 KEPT = re.compile(r"(<(script|style|pre|code|textarea)\b.*?</\2>|<[^>]*>)", re.S)  # tags, and what is shown as it is
 
+FORMULA = re.compile(r'(<span class="math notranslate nohighlight">[^<]*</span>[,.;:?!)]+)')
+
 
 def together(body: str) -> str:
-    """Return HTML in which the space between a digit and a per cent sign is one at which no line ends."""
+    """Return HTML in which no line ends between a digit and a per cent sign, or a formula and the mark behind it."""
     parts = KEPT.split(body)  # text, tag, name of the element that is kept whole, text, ...
     parts[::3] = [re.sub(r"(?<=\d) (?=%)", "\N{NO-BREAK SPACE}", text) for text in parts[::3]]
-    return "".join(part for i, part in enumerate(parts) if i % 3 < 2)
+    return FORMULA.sub(r'<span class="held">\1</span>', "".join(part for i, part in enumerate(parts) if i % 3 < 2))
 
 
 def clean_page(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document) -> None:

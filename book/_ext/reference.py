@@ -34,6 +34,7 @@ MARKED = re.compile(
 )
 HEADED = re.compile(r"(\w+(?:\[[^]]*\])?(?:, \w+)*)(?:\s{2,}|: )(?=\S)")  # "name   meaning" or "name: meaning"
 CITED = re.compile(r"(?<![\w\]])\[(\w+)\]")  # not the index of x[m]
+ARROW = ("->", "-\u2060>")  # no line ends inside
 LONGEST = 110  # characters shown of a constant's value
 
 
@@ -103,7 +104,7 @@ def inline(text: str) -> list[nodes.Node]:
             kind = nodes.strong if part.startswith("**") else nodes.emphasis
             out.append(kind("", part.strip("*")))
         elif part:
-            out.append(nodes.Text(part.replace("->", "-\u2060>")))  # no line ends inside an arrow
+            out.append(nodes.Text(part.replace(*ARROW)))
     return out
 
 
@@ -486,7 +487,7 @@ class ApiReference(SphinxDirective):
         if kind in ("class", "property"):
             line += addnodes.desc_annotation(f"{kind} ", f"{kind} ")
         line += addnodes.desc_name(name, name)
-        line += nodes.inline(text, text, classes=["api-signature"])
+        line += nodes.inline(text, text.replace(*ARROW), classes=["api-signature"])
         self.state.document.note_explicit_target(line)
         self.python.note_object(full, kind, full, location=line)
         content = addnodes.desc_content("", *said)

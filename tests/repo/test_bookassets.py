@@ -20,6 +20,13 @@ def test_a_number_stays_beside_its_per_cent_sign() -> None:
     assert together("<td>5 %</td>\n<td>7 %</td>") == f"<td>5{SPACE}%</td>\n<td>7{SPACE}%</td>"
 
 
+def test_a_formula_keeps_the_mark_behind_it() -> None:
+    formula = r'<span class="math notranslate nohighlight">\(a\)</span>'
+    assert together(f"({formula}), {formula} and {formula}.") == (
+        f'(<span class="held">{formula}),</span> {formula} and <span class="held">{formula}.</span>'
+    )
+
+
 def test_what_is_shown_as_it_is_stays_so() -> None:
     for kept in (
         "<code>5 % 3</code>",
