@@ -287,6 +287,7 @@ def verify(
     study: Annotated[str | None, typer.Argument(help="see `affectcore studies` (default: all of them)")] = None,
     sample: Annotated[int, typer.Option(min=1, help="records to recompute, a study")] = 3,
     cheap: Annotated[bool, typer.Option("--cheap", help="draw among the cheapest quarter")] = False,
+    arms: Annotated[bool, typer.Option("--arms", help="the cheapest record of every arm instead of a sample")] = False,
     declare: Annotated[bool, typer.Option("--declare", help="mark stale records whose sample is equal")] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N")] = "cpu",
 ) -> None:
@@ -297,7 +298,7 @@ def verify(
     bad = 0
     for name in [study] if study else study_names():
         found = find_study(name)
-        for checked in committed.verify(found, sample, cheap=cheap, declare=declare, device=device):
+        for checked in committed.verify(found, sample, cheap=cheap, arms=arms, declare=declare, device=device):
             typer.echo(checked)
             bad += not checked.ok
         for old in committed.stale(found):

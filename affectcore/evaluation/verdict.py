@@ -186,7 +186,7 @@ def _status(e: Evidence, p: float) -> tuple[Status, str]:
     elif set(above) - set(below) and set(below) - set(above):
         status, reason = "mixed", f"above 0 in {', '.join(above)}; below the margin in {', '.join(below)}"
     else:
-        return "unresolved", _why_unresolved(e, p, everywhere_above)
+        return "unresolved", _why_unresolved(e, p, above, below)
     if fault:
         return "unresolved", f"{fault}; without it: {status}"
     return status, reason  # type: ignore[return-value]
@@ -212,10 +212,18 @@ def _control_fault(e: Evidence, *, negative: bool, positive: bool) -> str:
     return ""
 
 
-def _why_unresolved(e: Evidence, p: float, everywhere_above: bool) -> str:
-    mde = max(x.effect.mde for x in e.parts)
-    if everywhere_above:
+def _why_unresolved(e: Evidence, p: float, above: Sequence[str], below: Sequence[str]) -> str:
+    if len(above) == len(e.parts):
         return f"above 0, but not after Holm (p = {p:.3g})"
-    if mde > e.margin:
-        return f"the intervals hold both 0 and the margin {e.margin:g}; these runs detect {mde:.3g} at best: more seeds"
-    return f"the intervals settle neither side of the margin {e.margin:g} (detectable: {mde:.3g})"
+    neither = [x.setting for x in e.parts if x.setting not in {*above, *below}]
+    sides = [
+        f"{what} in {', '.join(where)}" if len(e.parts) > 1 else what
+        for what, where in (
+            ("above 0", above),
+            (f"below the margin {e.margin:g}", below),
+            (f"neither above 0 nor below the margin {e.margin:g}", neither),
+        )
+        if where
+    ]
+    mde = max(x.effect.mde for x in e.parts)
+    return "; ".join([*sides, f"these runs detect {mde:.3g}" + (" at best: more seeds" if mde > e.margin else "")])

@@ -63,10 +63,11 @@ from torch import Tensor, nn
 from affectcore.data.schema import Batch
 from affectcore.errors import ConfigError
 from affectcore.models.contract import AffectModel, Memo, Noise, Output, Progress, Shape
+from affectcore.nn.crossmodal import Rates
 from affectcore.nn.losses import as_prediction, task_loss
 from affectcore.nn.normalisation import BatchNorm
 from affectcore.nn.pooling import hide, masked_mean
-from affectcore.nn.prenorm import Rates, Transformer
+from affectcore.nn.prenorm import Transformer
 
 TINY = 1e-12  # under a root, where a norm may be zero
 BANDWIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the Gaussian kernels of "mmd", times the mean squared distance
@@ -180,10 +181,10 @@ class Steps(nn.Module):
         d, k = config.width, config.kernel
         self.kind = kind
         wide = d if kind == "conv_transformer" else features
-        rates = Rates(config.attention_dropout, config.relu_dropout, config.residual_dropout, config.embed_dropout)
+        rates = Rates(config.attention_dropout, config.relu_dropout, config.residual_dropout)
         if kind in ("conv_transformer", "transformer_conv"):
             self.project: nn.Module = nn.Conv1d(features, d, k, padding=k // 2)
-            self.transformer = Transformer(wide, config.heads, config.layers, rates)
+            self.transformer = Transformer(wide, config.heads, config.layers, rates, config.embed_dropout)
         else:
             self.project = nn.Linear(features, d)
         self.second = nn.Linear(d, d) if kind == "mlp" else None

@@ -139,6 +139,9 @@ class AffectModel(nn.Module, ABC):
         """Return the optimisation stages of one step, in order."""
         return (Stage(),)
 
+    def accept(self, data: AffectData) -> None:
+        """Raise ConfigError if the model cannot be trained on `data`. Asked once, before the first step."""
+
     def combine(
         self, stage: Stage, gradients: Mapping[str, Mapping[str, Tensor]], memo: Memo
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -61,7 +61,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from affectcore.data.schema import Batch
+from affectcore.data.schema import AffectData, Batch
 from affectcore.errors import ConfigError
 from affectcore.models.contract import AffectModel, Memo, Noise, Output, Progress, Shape
 from affectcore.nn.attention import HIDDEN, masked_softmax
@@ -381,6 +381,13 @@ class LDDU(AffectModel):
 
     seen: Tensor
     right: Tensor
+
+    def accept(self, data: AffectData) -> None:
+        """Raise ConfigError if the data have more samples than the history has rows."""
+        if "seen" in self._buffers and len(data) > self.config.history_rows:
+            raise ConfigError(
+                f"lddu: history_rows {self.config.history_rows} must be at least the {len(data)} samples of {data.name}"
+            )
 
     @property
     def _direct(self) -> bool:

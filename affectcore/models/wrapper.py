@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from affectcore.data.schema import Batch
+from affectcore.data.schema import AffectData, Batch
 from affectcore.errors import ConfigError
 from affectcore.models import registry
 from affectcore.models.contract import AffectModel, Memo, Noise, Output, Progress, Shape, Stage
@@ -73,6 +73,9 @@ class Wrapper(AffectModel):
             )
         if any(s.hands for s in backbone.stages()):
             raise ConfigError(f"{self.label}: backbone {c.backbone!r} hands tensors from stage to stage; wrap another")
+
+    def accept(self, data: AffectData) -> None:
+        self.backbone.accept(data)
 
     def forward(self, batch: Batch, noise: Noise) -> Output:
         output: Output = self.backbone(batch, noise)

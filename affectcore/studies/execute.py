@@ -101,7 +101,7 @@ def train_and_score(
     recipe = recipes.preset(head.recipe, **_tuples(head.recipe_overrides))
     settings["recipe"] = _settings(recipe)
     build = partial(entry.build, config, shape)
-    augment = None if head.augment is None else EachStep(cast(Any, _protocol(head.augment, 0, loaded)))
+    augment = None if head.augment is None else EachStep(cast(Any, protocol(head.augment, 0, data.split("train"))))
     seeds, lost = [s.seed for s in specs], {}
     try:
         fits = fit(build, data, recipe, seeds, device=device, stacked=len(specs) > 1, augment=augment, probe=probe)
@@ -218,18 +218,22 @@ def _transform(name: str) -> Callable[..., AffectData]:
 # --- evaluation ----------------------------------------------------------------------------------------------------
 
 
-def _protocol(c: Condition, seed: int, loaded: _Loaded) -> Change | None:
+def protocol(c: Condition, seed: int, train: Batch) -> Change | None:
+    """Return what a condition does to a batch, None for a clean one; all arms of a seed see the same.
+
+    train: whose units noise is measured in, where the condition's `scale` is "train".
+    """
     if c.protocol is None:
         return None
     room, _, name = c.protocol.partition("/")
     options = _tuples(c.options)
     if options.get("scale") == "train":
-        options["scale"] = feature_scale(loaded.data.split("train"))
+        options["scale"] = feature_scale(train)
     makers: dict[str, Callable[..., Any]] = {"missing": make_missing, "corruption": make_corruption}
     if room not in makers:
         raise ConfigError(f"condition {c.name}: protocol {c.protocol!r} must be missing/NAME or corruption/NAME")
-    changed: Change = makers[room](name, c.rate, seed if c.seed is None else c.seed, **options)
-    return changed
+    made: Change = makers[room](name, c.rate, seed if c.seed is None else c.seed, **options)
+    return made
 
 
 def _outcome(
@@ -244,7 +248,7 @@ def _outcome(
     threshold: float = 0.5,
     **more: Any,
 ) -> Outcome:
-    data, kind = loaded.data, loaded.data.task.kind
+    data, kind, train = loaded.data, loaded.data.task.kind, loaded.data.split("train")
     for name in spec.metrics:
         if name not in known_metrics(kind):
             raise ConfigError(f"{spec.label}: metric {name!r} is unknown for {kind}")
@@ -257,7 +261,7 @@ def _outcome(
         target[split] = batch.target.numpy()
         metrics[split] = {}
         for c in spec.conditions:
-            change = _protocol(c, spec.seed, loaded)
+            change = protocol(c, spec.seed, train)
             given = np.asarray(scorer(batch if change is None else change(batch)))
             metrics[split][c.name] = _metrics(kind, target[split], given, spec.metrics, threshold)
             scores[split, c.name] = given

@@ -353,12 +353,13 @@ class Check:
 
 def verify(
     study: Study, sample: int, *, profile: str | None = None, tolerance: float = TOLERANCE, cheap: bool = False,
-    declare: bool = False, seed: int = 0, device: str = "cpu",
+    arms: bool = False, declare: bool = False, seed: int = 0, device: str = "cpu",
 ) -> list[Check]:  # fmt: skip
     """Recompute `sample` committed records from nothing and return how they compare, stale ones first.
 
     profile: default the best complete one. tolerance: largest difference allowed in any metric, split and condition;
-    what is not defined must stay so. cheap: draw among the cheapest quarter. declare: enter today's sources and
+    what is not defined must stay so. cheap: draw among the cheapest quarter. arms: the cheapest record of every arm
+    instead of a sample. declare: enter today's sources and
     claims.toml as equal into the records of every arm of which a record was recomputed and none differs.
     Raises StoreError if there is nothing to verify, ConfigError for a sample below 1.
     """
@@ -373,10 +374,13 @@ def verify(
         cheapest = sorted(order, key=lambda r: r.cpu_s)[: max(sample, len(order) // 4)]
         order = [r for r in order if r in cheapest]
     order.sort(key=lambda r: not _why_stale(r))
-    checks = [_check(r, tolerance, device) for r in order[:sample]]
+    if arms:
+        dearest_first = sorted(records, key=lambda r: -r.cpu_s)
+        order = list({r.spec.arm: r for r in dearest_first}.values())
+    checks = [_check(r, tolerance, device) for r in (order if arms else order[:sample])]
     if declare:
-        arms = {c.record.spec.arm for c in checks} - {c.record.spec.arm for c in checks if not c.ok}
-        current = [_declared(r) if r.spec.arm in arms else r for r in records]
+        equal = {c.record.spec.arm for c in checks} - {c.record.spec.arm for c in checks if not c.ok}
+        current = [_declared(r) if r.spec.arm in equal else r for r in records]
         _write(_records_file(profile, study.name), _lines(_line(r) for r in current))
     return checks
 

@@ -61,9 +61,9 @@ def fit(
     of every seed, with the seed's model as it is evaluated, without gradients; it must draw from no global generator.
     Its values go into `Epoch.probe`, its time into no epoch. on_epoch(seed, epoch) hears of every epoch.
 
-    Raises ConfigError (recipe, stages), TrainingError (device, checkpoint), and, after all seeds are through,
-    SeedsFailed with the finished fits if a seed met a loss or prediction that is not finite. Leaves the global random
-    state alone.
+    Raises ConfigError (recipe, stages, data or predictions that do not fit), TrainingError (device, checkpoint), and,
+    after all seeds are through, SeedsFailed with the finished fits if a seed met a loss or prediction that is not
+    finite. Leaves the global random state alone.
     """
     seeds = [int(s) for s in seeds]
     if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
@@ -88,28 +88,29 @@ def predict(build: Build, fit: Fit, batch: Batch, *, device: str = "cpu") -> NDA
     A model that samples draws from (seed, "evaluate", chunk), so equal calls give equal scores.
     Raises TrainingError if `build` makes a model with other parameters than the fit's.
     """
-    learner = _restored(build, fit, usable(device))
+    return score_model(restore(build, fit, device=device), fit.seed, batch)
+
+
+def score_model(model: AffectModel, seed: int, batch: Batch) -> NDArray[np.floating]:
+    """Return what `predict` does, of a model that is restored already."""
+    learner = Single(model, seed, Recipe())
     raw = _predict(learner, batch.to(learner.device, learner.dtype), trim=False)[0]
     if not bool(torch.isfinite(raw).all()):
-        raise TrainingError(f"seed {fit.seed}: {int((~torch.isfinite(raw)).sum())} predictions are not finite")
-    return scores(learner.model.shape.task, raw)
+        raise TrainingError(f"seed {seed}: {int((~torch.isfinite(raw)).sum())} predictions are not finite")
+    return scores(model.shape.task, raw)
 
 
 def restore(build: Build, fit: Fit, *, device: str = "cpu") -> AffectModel:
     """Return the model of a fit, in evaluation mode. Raises TrainingError as `predict` does."""
-    return _restored(build, fit, usable(device)).model.eval()
-
-
-def _restored(build: Build, fit: Fit, where: torch.device) -> Single:
     model = initial(build, fit.seed)
     own = tensors_of(model)
     for name in sorted({*own, *fit.state}):
         shapes = [tuple(t[name].shape) if name in t else None for t in (own, fit.state)]
         if shapes[0] != shapes[1]:
             raise TrainingError(f"the model's {name} has shape {shapes[0]}, the fit's has {shapes[1]}")
-    learner = Single(model.to(where), fit.seed, Recipe())
+    learner = Single(model.to(usable(device)), fit.seed, Recipe())
     learner.load({f"model/{k}": v.unsqueeze(0) for k, v in fit.state.items()})
-    return learner
+    return model.eval()
 
 
 def scores(task: Task, raw: Tensor) -> NDArray[np.floating]:
@@ -175,6 +176,7 @@ class _Run:
         self.steps = self.size // self.batch if recipe.drop_last else -(-self.size // self.batch)
         if recipe.trim:
             self._check_trim()
+        self._check_model(data)
         self.lengths = {m: v.clone() for m, v in held["train"].lengths.items()}  # on the CPU: trimming needs no sync
         known = {} if chosen.split == "valid" and recipe.metric == "loss" else metrics(self.task.kind)
         self.measured = tuple(known) if chosen.all_metrics else (recipe.metric,)
@@ -279,6 +281,20 @@ class _Run:
         for progress in (Progress(0, 0, 1, 1), None):
             if self.learner.words(one, progress) != self.learner.words(short, progress):
                 raise ConfigError("recipe: trim = True must not change results, but this model draws noise per step")
+
+    def _check_model(self, data: AffectData) -> None:
+        """Refuse data the model does not fit, and predictions that would broadcast against the target, or leave a
+        class too many, and train all the same.
+        """
+        model, few = self.learner.model, self.data["train"].rows(torch.arange(min(2, self.size), device=self.device))
+        model.accept(data)
+        found = tuple(self.learner.predict(few, 0).shape[1:])
+        wanted = (len(few),) if self.task.kind == "regression" else (len(few), self.task.outputs)
+        if found != wanted:
+            raise ConfigError(
+                f"{type(model).__name__} on {data.name}: the prediction of {len(few)} samples has shape {found}, "
+                f"{self.task.kind} needs {wanted}; see affectcore.nn.losses.as_prediction"
+            )
 
     def _measure(
         self, p: int, seed: int, terms: NDArray[np.floating], raw: Mapping[str, Tensor]

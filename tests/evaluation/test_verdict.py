@@ -68,7 +68,15 @@ def test_an_interval_around_zero_alone_refutes_nothing():
 def test_unresolved_always_prints_its_resolution():
     v = verdict(corpus(result(-0.01, 0.03, 0.3, mde=0.015)))
     assert v.status == "unresolved"
-    assert "0.015" in v.reason
+    assert v.reason == "neither above 0 nor below the margin 0.02; these runs detect 0.015"
+
+
+def test_unresolved_on_a_world_says_what_each_setting_shows():
+    said = {s: verdict(world(*s)).reason.split("; these runs")[0] for s in ((TIES, TIES, WIDE), (WINS, WIDE, WIDE))}
+    assert list(said.values()) == [
+        "below the margin 0.02 in easy, headline; neither above 0 nor below the margin 0.02 in hard",
+        "above 0 in easy; neither above 0 nor below the margin 0.02 in headline, hard",
+    ]
 
 
 def test_verdict_fields():

@@ -193,6 +193,15 @@ def test_history_counts_correct_labels_per_row_of_the_data_set():
     assert float(model.seen.sum()) == 3 * len(batch)
 
 
+def test_a_history_that_is_too_short_for_the_data_is_refused():
+    data = make("aligned", "multi_label")
+    registry.build("lddu", Shape.of(data), **(SMALL | {"history_rows": len(data)})).accept(data)
+    short = registry.build("lddu", Shape.of(data), **(SMALL | {"history_rows": len(data) - 1}))
+    with pytest.raises(ConfigError, match=f"history_rows {len(data) - 1} must be at least the {len(data)} samples"):
+        short.accept(data)
+    registry.build("lddu", Shape.of(data), **(SMALL | {"history_rows": 1, "calibration": "none"})).accept(data)
+
+
 def test_optional_terms_by_brute_force():
     model, batch = model_of("early_variant", kl_weight=0.2)
     o = model(batch, SILENT)

@@ -5,8 +5,9 @@ import math
 import torch
 
 from affectcore.nn.attention import sinusoids
+from affectcore.nn.crossmodal import Rates
 from affectcore.nn.noise import Pool, Tape, fill
-from affectcore.nn.prenorm import Rates, Transformer
+from affectcore.nn.prenorm import Transformer
 
 LIKE = torch.zeros((), dtype=torch.float64)
 SILENT = Pool(torch.zeros(0, dtype=torch.int16), LIKE, training=False)
@@ -62,12 +63,12 @@ def test_steps_that_begin_with_zero_have_no_position():
 def test_every_rate_drops_at_its_place():
     x = torch.randn(2, 3, 8, dtype=torch.float64)
     for rates, words in (
-        (Rates(embed=0.5), 2 * 3 * 8),
-        (Rates(attention=0.5), 2 * 2 * 2 * 3 * 3),
-        (Rates(relu=0.5), 2 * 2 * 3 * 32),
-        (Rates(residual=0.5), 2 * 2 * 2 * 3 * 8),
+        ({"embed_dropout": 0.5}, 2 * 3 * 8),
+        ({"rates": Rates(attention=0.5)}, 2 * 2 * 2 * 3 * 3),
+        ({"rates": Rates(inner=0.5)}, 2 * 2 * 3 * 32),
+        ({"rates": Rates(residual=0.5)}, 2 * 2 * 2 * 3 * 8),
     ):
-        model, tape = made(rates=rates), Tape(LIKE)
+        model, tape = made(**rates), Tape(LIKE)
         model(x, None, tape)
         assert tape.words == words
         pool = Pool(fill([0], words, "cpu", "t")[0], LIKE)

@@ -69,10 +69,10 @@ def test_masks_follow_the_run_s_seed_unless_the_condition_has_its_own() -> None:
 
 def test_all_arms_of_a_seed_see_the_same_masks(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[tuple[str, str], list[Any]] = {}
-    real = execute._protocol
+    real = execute.protocol
 
-    def spied(c: Condition, seed: int, loaded: Any) -> Any:
-        change = real(c, seed, loaded)
+    def spied(c: Condition, seed: int, train: Batch) -> Any:
+        change = real(c, seed, train)
 
         def keep(batch: Batch) -> Batch:
             out = change(batch)
@@ -82,7 +82,7 @@ def test_all_arms_of_a_seed_see_the_same_masks(monkeypatch: pytest.MonkeyPatch) 
 
         return None if change is None else keep
 
-    monkeypatch.setattr(execute, "_protocol", spied)
+    monkeypatch.setattr(execute, "protocol", spied)
     conditions = (Condition("half", "missing/rmm", 0.5),)
     for model, only in (("linear", ()), ("constant", ()), ("linear", ("audio",))):
         run(spec(model, conditions=conditions, data={"only": only}))
@@ -100,9 +100,8 @@ def test_the_floor_is_the_constant_that_is_best_on_train() -> None:
 
 
 def test_noise_is_measured_in_the_training_split_s_units() -> None:
-    loaded = execute._loaded(spec().data, 0)
-    change: Any = execute._protocol(Condition("noise", "corruption/gaussian", 1.0, {"scale": "train"}), 0, loaded)
-    train = loaded.data.split("train")
+    train = execute.load(spec().data, 0).split("train")
+    change: Any = execute.protocol(Condition("noise", "corruption/gaussian", 1.0, {"scale": "train"}), 0, train)
     for m, scale in change.scale.items():
         np.testing.assert_allclose(scale, train.features[m].numpy().std((0, 1)), rtol=1e-5)
 

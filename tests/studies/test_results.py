@@ -253,6 +253,7 @@ def test_verify_finds_a_number_that_was_changed(store, folder):
     assert [c.ok for c in checks].count(False) == 1
     assert "DIFFERS" in str(next(c for c in checks if not c.ok))
     assert len(verify(STUDY, 2, cheap=True)) == 2
+    assert sorted(c.record.spec.arm for c in verify(STUDY, 1, arms=True)) == sorted(a.name for a in STUDY.arms)
     for sample in (0, -1):
         with pytest.raises(ConfigError, match="must be 1 or more"):
             verify(STUDY, sample)

@@ -497,6 +497,38 @@ def test_a_fit_predicts_with_its_own_model_only():
         predict(builder("Toy", DATA), broken, DATA.split("valid"))
 
 
+@pytest.mark.parametrize("stacked", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "shape"), [("regression", r"\(2, 1\)"), ("single_label", r"\(2, 4\)"), ("multi_label", r"\(2, 4\)")]
+)
+def test_predictions_of_a_wrong_shape_are_refused_before_the_first_step(kind, shape, stacked):
+    """One logit too many, or a second axis, would broadcast, train and be scored."""
+    data, steps = toy_data(kind), []
+
+    class Wide(Toy):
+        def finish(self, h):
+            out = super().finish(h)
+            y = out.prediction
+            return replace(out, prediction=y[:, None] if y.ndim == 1 else y[:, [0, 0, 1, 2]])
+
+        def losses(self, output, batch, progress):
+            steps.append(progress)
+            return super().losses(output, batch, progress)
+
+    with pytest.raises(ConfigError, match=f"Wide on toy: the prediction of 2 samples has shape {shape}, {kind} needs"):
+        fit(lambda: Wide(ToyConfig(), Shape.of(data)).double(), data, QUICK, [0], stacked=stacked)
+    assert not steps
+
+
+def test_a_model_may_refuse_data():
+    class Picky(Toy):
+        def accept(self, data):
+            raise ConfigError(f"{data.name} has {len(data)} samples")
+
+    with pytest.raises(ConfigError, match="toy has 60 samples"):
+        fit(lambda: Picky(ToyConfig(), Shape.of(DATA)).double(), DATA, QUICK, [0])
+
+
 class Assigns(Queue):
     def remember(self, memo):
         self.queue = self.queue + 1

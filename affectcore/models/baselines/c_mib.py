@@ -35,9 +35,10 @@ from torch import Tensor, nn
 from affectcore.data.schema import Batch
 from affectcore.errors import ConfigError
 from affectcore.models.contract import AffectModel, Memo, Noise, Output, Progress, Shape
+from affectcore.nn.crossmodal import Rates
 from affectcore.nn.losses import as_prediction, task_loss
 from affectcore.nn.pooling import hide, last_observed, step_at
-from affectcore.nn.prenorm import Rates, Transformer
+from affectcore.nn.prenorm import Transformer
 
 
 @dataclass(frozen=True)
@@ -88,11 +89,11 @@ class CMIB(AffectModel):
         d, k = config.width, config.kernel
         if k % 2 == 0:
             raise ConfigError(f"c_mib: kernel {k} must be odd to keep the length of a sequence")
-        rates = Rates(config.attention_dropout, config.relu_dropout, config.residual_dropout, config.embed_dropout)
+        rates, padded = Rates(config.attention_dropout, config.relu_dropout, config.residual_dropout), config.padded
         self.project = nn.ModuleList(nn.Conv1d(n, d, k, padding=k // 2, bias=False) for n in shape.dims.values())
         self.transformers = nn.ModuleDict(
             {
-                m: Transformer(d, config.heads, config.layers, rates, skip_zeros=config.padded)
+                m: Transformer(d, config.heads, config.layers, rates, config.embed_dropout, skip_zeros=padded)
                 for m in shape.modalities
                 if m != "text"
             }

@@ -42,9 +42,10 @@ from torch import Tensor, nn
 from affectcore.data.schema import Batch
 from affectcore.errors import ConfigError
 from affectcore.models.contract import AffectModel, Memo, Noise, Output, Progress, Shape
+from affectcore.nn.crossmodal import Rates
 from affectcore.nn.losses import as_prediction, task_loss
 from affectcore.nn.pooling import hide, last_observed, step_at
-from affectcore.nn.prenorm import Rates, Transformer
+from affectcore.nn.prenorm import Transformer
 
 
 @dataclass(frozen=True)
@@ -120,8 +121,8 @@ class DLF(AffectModel):
         p = [rates.get(m, config.attention_dropout) for m in self.modalities]
 
         def stack(attention: float, layers: int) -> Transformer:
-            drops = Rates(attention=attention, embed=config.embed_dropout)
-            return Transformer(d, config.heads, layers, drops, skip_zeros=config.zeros_unplaced)
+            skip = config.zeros_unplaced
+            return Transformer(d, config.heads, layers, Rates(attention), config.embed_dropout, skip_zeros=skip)
 
         margin = k // 2 if config.same_length else 0
         self.project = nn.ModuleList(

@@ -39,6 +39,7 @@ from affectcore.nn.acyclicity import acyclicity
 from affectcore.nn.noise import Pool, Tape, fill
 from affectcore.streams import rng
 from affectcore.studies.affect_diff.prior import prior
+from affectcore.studies.brief import short
 from affectcore.studies.execute import Fitted, modules, train_and_score
 from affectcore.studies.outcome import Outcome
 from affectcore.studies.spec import RunSpec
@@ -308,14 +309,3 @@ def _steps(x: Tensor, seen: Tensor | None) -> tuple[NDArray[np.float64], NDArray
 def _on(model: AffectModel, batch: Batch) -> Batch:
     like = next(model.parameters())
     return batch.to(like.device, like.dtype)
-
-
-def short(x: Any) -> Any:
-    """Return nested numbers, arrays and tensors as plain JSON with six significant digits."""
-    if isinstance(x, Mapping):
-        return {k: short(v) for k, v in x.items()}
-    if isinstance(x, Tensor | np.ndarray | np.generic):
-        return short(x.tolist())
-    if isinstance(x, list | tuple):
-        return [short(v) for v in x]
-    return float(f"{x:.6g}") if isinstance(x, float) else x

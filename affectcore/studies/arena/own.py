@@ -6,24 +6,18 @@ The model meets the protocol of the committed profile: the same data, conditions
 those of its preset `clean`.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import pandas as pd
-import torch
 
 from affectcore.data import catalog
 from affectcore.errors import ConfigError, StoreError
 from affectcore.models import registry
-from affectcore.models.contract import Shape
-from affectcore.studies import execute
 from affectcore.studies.arena.study import EXECUTE, STUDY
 from affectcore.studies.results import best_profile, finished, load_records
 from affectcore.studies.runner import run_specs
-from affectcore.studies.spec import Arm, RunSpec, Study
+from affectcore.studies.spec import Arm, Study
 from affectcore.studies.store import RunRecord, Store, table
-from affectcore.training.learner import Single
-from affectcore.training.recipe import Recipe
 
 
 def entrant(model: str, study: Study = STUDY) -> Study:
@@ -49,13 +43,11 @@ def enter(
     """Run what the store lacks of a model's arm and return table and records of all models, cut to its seeds and data.
 
     seeds: the first so many, default all of the profile. profile: "committed" compares with results/, any other with
-    the arms that the store holds complete. Raises ConfigError, before any run, if the model's predictions have a wrong
-    shape on one of the sets; StoreError if a run fails or there is nothing to compare with.
+    the arms that the store holds complete. Raises StoreError if a run fails or there is nothing to compare with.
     """
     alone, store = entrant(model, study), store or Store()
     size = best_profile(study) if profile == "committed" else profile
     mine = alone.specs(size, seeds)
-    _check(model, alone, mine)
     failed = run_specs(mine, store, jobs=jobs).failed
     if failed:
         raise StoreError(f"arena: {failed[0].spec.label}: {failed[0].error}")
@@ -73,23 +65,3 @@ def enter(
         raise StoreError(f"arena ({size}): no other model's runs to compare with; run `affectcore run arena` first")
     records = [*others, *finished(alone, size, mine, store)]
     return table(records), records
-
-
-def _check(model: str, alone: Study, specs: Sequence[RunSpec]) -> None:
-    """Raise ConfigError if the untrained model predicts in a wrong shape: seven logits for six classes would train."""
-    if registry.entry(model).kind == "estimator":
-        return
-    for d in alone.data:
-        spec = next(s for s in specs if s.data.name == d.name)
-        data = execute.load(spec.data, spec.seed)
-        few = data.split("train").rows(torch.arange(4))
-        wanted = (4,) if data.task.kind == "regression" else (4, data.task.outputs)
-        try:
-            found = tuple(Single(registry.build(model, Shape.of(data)), 0, Recipe()).predict(few, 0)[0].shape)
-        except RuntimeError as e:
-            raise ConfigError(f"arena: {model} on {d.name}: its forward fails on four samples: {e}") from e
-        if found != wanted:
-            raise ConfigError(
-                f"arena: {model} on {d.name}: the prediction of four samples has shape {found}, {data.task.kind} needs "
-                f"{wanted}; see affectcore.nn.losses.as_prediction"
-            )

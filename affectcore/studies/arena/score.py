@@ -14,22 +14,19 @@ Beside `execute.train_and_score`:
 * curves of training and predictions of test parts are not kept: no bootstrap over items is asked for.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from statistics import median
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from affectcore.data.corruption import feature_scale, make_corruption
-from affectcore.data.missing import make_missing
 from affectcore.data.schema import Batch
 from affectcore.data.shift import importance_weights, sign_classes
 from affectcore.data.worlds.base import World
-from affectcore.errors import AffectError, ConfigError, TrainingError
+from affectcore.errors import AffectError, ConfigError
 from affectcore.evaluation.metrics import balanced_accuracy, mae
 from affectcore.models.contract import AffectModel
 from affectcore.studies import execute
@@ -37,8 +34,6 @@ from affectcore.studies.execute import Fitted
 from affectcore.studies.outcome import Outcome, Predictions
 from affectcore.studies.spec import CLEAN, Condition, DataSpec, RunSpec
 from affectcore.training import loop
-from affectcore.training.learner import Single
-from affectcore.training.recipe import Recipe
 
 __all__ = ["LABEL", "LEXICAL", "METRIC", "label_shifted_error", "modules", "train_and_score"]
 
@@ -115,7 +110,8 @@ def _inspect(conditions: Sequence[Condition], f: Fitted) -> dict[str, Any]:
                 shifted = f.data.split("test", f.selection).target.numpy()
                 test[c.name] = _value(kind, shifted, f.scores["test", "clean"])
         elif set(c.options.get("absent", ())) <= set(f.data.modalities):
-            given = clean if c.protocol is None else _scores(f, _changed(c, f.spec.seed, batch, train))
+            change = execute.protocol(c, f.spec.seed, train)
+            given = clean if change is None else _scores(f, change(batch))
             test[c.name] = _value(kind, target, given)
     found: dict[str, Any] = {"test": test}
     if f.spec.options.get("ceiling") and f.world is not None:
@@ -123,27 +119,10 @@ def _inspect(conditions: Sequence[Condition], f: Fitted) -> dict[str, Any]:
     return found
 
 
-def _changed(c: Condition, seed: int, batch: Batch, train: Batch) -> Batch:
-    """The batch under a condition with a protocol; arms of one seed see the same."""
-    room, _, name = str(c.protocol).partition("/")
-    options = {k: tuple(v) if isinstance(v, list) else v for k, v in c.options.items()}
-    if options.get("scale") == "train":
-        options["scale"] = feature_scale(train)
-    make: Callable[..., Callable[[Batch], Batch]] = make_missing if room == "missing" else make_corruption
-    return make(name, c.rate, seed if c.seed is None else c.seed, **options)(batch)
-
-
 def _scores(f: Fitted, batch: Batch) -> NDArray[np.floating]:
-    """What `loop.predict` gives, of a model that is restored already."""
-    if not isinstance(f.model, AffectModel):
-        return np.asarray(f.model.predict(batch))
-    learner = Single(f.model, f.spec.seed, Recipe())
-    given = batch.to(learner.device, learner.dtype)
-    parts = torch.arange(len(batch), device=learner.device).split(loop.CHUNK)
-    raw = torch.cat([learner.predict(given.rows(r), i) for i, r in enumerate(parts)], 1)[0]
-    if not bool(torch.isfinite(raw).all()):
-        raise TrainingError(f"{f.spec.label}: {int((~torch.isfinite(raw)).sum())} predictions are not finite")
-    return loop.scores(f.data.task, raw)
+    if isinstance(f.model, AffectModel):
+        return loop.score_model(f.model, f.spec.seed, batch)
+    return np.asarray(f.model.predict(batch))
 
 
 def _value(kind: str, target: NDArray[Any], given: NDArray[np.floating]) -> float:
@@ -170,7 +149,8 @@ def _ceilings(conditions: Sequence[Condition], f: Fitted, world: World) -> dict[
     for c in conditions:
         if c.name in SHIFTS or str(c.protocol or "missing").partition("/")[0] != "missing":
             continue
-        best = np.asarray(world.oracle(batch if c.protocol is None else _changed(c, f.spec.seed, batch, train)))
+        change = execute.protocol(c, f.spec.seed, train)
+        best = np.asarray(world.oracle(batch if change is None else change(batch)))
         if kind == "single_label":  # mean recall is greatest at the largest posterior / share
             best = best / np.maximum(np.bincount(train.target.numpy(), minlength=best.shape[1]), 0.5)
         made[c.name] = _value(kind, batch.target.numpy(), best)

@@ -197,7 +197,7 @@ STUDY = Study(
             {**RECIPE, "epochs": 1},
             {"cider": {**SMALL, "width": 8}, **BACKBONES},
             _sizes(64, 48, 96)
-            | {LEXICAL.name: {"lexical": {"seed": 0, "until": 0.2, "ood": 64, "iid": 64, "valid": 20}}},
+            | {LEXICAL.name: {"lexical": {**LEXICAL.options["lexical"], "ood": 64, "iid": 64, "valid": 20}}},
         ),
         "standard": Profile({1: 10, 2: 5}, RECIPE, {"cider": SMALL, **BACKBONES}, _sizes(480, 300, 6000)),
         "full": Profile({1: 20, 2: 10}),
