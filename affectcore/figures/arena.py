@@ -17,13 +17,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 
 from affectcore.errors import ConfigError, StoreError
 from affectcore.evaluation.inputs import Floats
 from affectcore.evaluation.ranks import Ranking, mean_ranks, rank
 from affectcore.evaluation.robustness import mean_height
-from affectcore.figures.style import GREY, MARKERS, PALETTE, WIDTH
+from affectcore.figures.style import GREY, MARKERS, PALETTE, WIDTH, name_points
 from affectcore.studies.arena.score import LABEL, LEXICAL
 from affectcore.studies.arena.study import MISSING, NOISE, RATES, STUDY, WITHOUT
 from affectcore.studies.store import RunRecord
@@ -207,26 +206,23 @@ def cost_plot(cost: pd.DataFrame, robustness: pd.Series, ylabel: str) -> Figure:
     rows = cost.join(robustness.rename("y"), how="inner")
     if rows.empty:
         raise ConfigError("cost_plot: costs and robustness name no model in common")
+    drawn = []
     for ax, column, sign, label in (
         (axes[0], "parameters", 1, "trainable parameters"),
         (axes[1], "samples_per_s", -1, "training samples per CPU second"),
     ):
         part = rows[(rows[column] > 0) & rows["y"].notna()]
         x, y = part[column].to_numpy(float), part["y"].to_numpy(float)
-        named: list[tuple[str, float, float]] = []
+        named = []
         for name, a, b in zip(part.index, x, y):
             paper = name in PAPERS
             ax.plot(a, b, MARKERS[3] if paper else MARKERS[0], color=PALETTE[1] if paper else PALETTE[0], ms=6)
             best = not ((sign * x <= sign * a) & (y <= b) & ((x != a) | (y != b))).any()
-            if paper or best:
-                named.append((name, a, b))
-        for name, a, b in named:
-            # to the left of its mark where another named mark stands just above it
-            crowded = any(0 <= q - b < 0.1 * np.ptp(y) and 0 < abs(np.log(p / a)) < np.log(1.6) for _, p, q in named)
-            ax.annotate(
-                name, (a, b), xytext=(-6, -3) if crowded else (4, 4), textcoords="offset points", fontsize=9, zorder=5,
-                ha="right" if crowded else "left", path_effects=[withStroke(linewidth=2.5, foreground="white")],
-            )  # fmt: skip
+            named.append(name if paper or best else "")
         ax.set(xscale="log", xlabel=label, ylabel=ylabel)
         ax.set_xlim(right=1.6 * x.max())  # room for a name
+        drawn.append((ax, named, x, y))
+    fig.draw_without_rendering()
+    for ax, named, x, y in drawn:
+        name_points(ax, named, x, y, 9)
     return fig

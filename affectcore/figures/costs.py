@@ -8,10 +8,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.patheffects import withStroke
 
 from affectcore.errors import StoreError
-from affectcore.figures.style import GREY, PALETTE, WIDTH
+from affectcore.figures.style import GREY, PALETTE, WIDTH, name_points
 from affectcore.models import registry
 from affectcore.studies.results import results_folder
 from affectcore.training.bench import cases, run_benchmarks
@@ -89,36 +88,8 @@ def size_plot(table: pd.DataFrame, parameters: dict[str, int]) -> Axes:
     ax.set(xscale="log", yscale="log", xlabel="parameters", ylabel="samples per CPU second")
     ax.set_xlim(right=10 ** (x.max() + 0.5))
     fig.draw_without_rendering()
-    _names(ax, table["model"].tolist(), 10**x, 10**y)
+    name_points(ax, table["model"].tolist(), 10**x, 10**y)
     return ax
-
-
-def _names(ax: Axes, names: list[str], x: Any, y: Any, size: float = 8) -> None:
-    """Write every point's name beside it, where it covers neither a point nor another name; far ones have a leader."""
-    points = ax.transData.transform(np.column_stack([x, y])) * 72 / ax.figure.dpi
-    boxes = [(a - 3, b - 3, a + 3, b + 3) for a, b in points]
-    height = 1.1 * size
-    rises = (0.0, 6.0, -6.0, 10.0, -10.0, 18.0, -18.0, 27.0, -27.0)
-    steps = [(side, up) for up in rises for side in (1.0, -1.0)]
-    for i in np.argsort(-points[:, 1]):
-        a, b = points[i]
-        width = 0.6 * size * len(names[i])
-        best: tuple[float, float, float, tuple[float, float, float, float]] | None = None
-        for side, up in steps:
-            left = a + 6 if side > 0 else a - 6 - width
-            box = (left, b + up - height / 2, left + width, b + up + height / 2)
-            others = boxes[:i] + boxes[i + 1 :]
-            hit = sum(box[0] < q[2] and q[0] < box[2] and box[1] < q[3] and q[1] < box[3] for q in others)
-            if best is None or hit < best[0]:
-                best = (hit, side, up, box)
-        assert best is not None
-        _, side, up, box = best
-        boxes.append(box)
-        ax.annotate(
-            names[i], (x[i], y[i]), xytext=(6 * side, up), textcoords="offset points", fontsize=size, va="center",
-            ha="left" if side > 0 else "right", zorder=5, path_effects=[withStroke(linewidth=2, foreground="white")],
-            arrowprops={"arrowstyle": "-", "color": GREY, "lw": 0.6, "shrinkA": 0} if abs(up) > 6 else None,
-        )  # fmt: skip
 
 
 def seeds_plot(rows: list[dict[str, Any]]) -> Axes:

@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
 from numpy.typing import ArrayLike
 
 from affectcore.errors import ConfigError
@@ -140,3 +141,33 @@ def _bounds(
             first, last = np.abs(np.array(ends, float).reshape(-1, 2) - x).min(0) if len(ends) else (0.0, 0.0)
             at, side = (0, "left") if first > last else (1, "right")
             ax.annotate(name, (at, x), xycoords=("axes fraction", "data"), ha=side, va="bottom", **text)
+
+
+def name_points(ax: Axes, names: Sequence[str], x: Any, y: Any, size: float = 8) -> None:
+    """Write names beside points (N,), where they cover neither a point nor another name; far ones have a leader.
+
+    A point whose name is empty gets none. The figure must have been laid out (`draw_without_rendering`).
+    """
+    points = ax.transData.transform(np.column_stack([x, y])) * 72 / ax.figure.dpi
+    boxes = [(a - 3, b - 3, a + 3, b + 3) for a, b in points]
+    steps = [(side, up) for up in (0, 6, -6, 10, -10, 18, -18, 27, -27) for side in (1, -1)]
+
+    def box(i: int, side: int, up: int) -> tuple[float, float, float, float]:
+        (a, b), width, height = points[i], 0.6 * size * len(names[i]), 1.1 * size
+        left = a + 6 if side > 0 else a - 6 - width
+        return left, b + up - height / 2, left + width, b + up + height / 2
+
+    for i in (k for k in np.argsort(-points[:, 1]) if names[k]):
+        others = boxes[:i] + boxes[i + 1 :]
+
+        def hits(step: tuple[int, int], i: int = i, others: list[Any] = others) -> int:
+            low, bottom, high, top = box(i, *step)
+            return sum(low < q[2] and q[0] < high and bottom < q[3] and q[1] < top for q in others)
+
+        side, up = min(steps, key=hits)  # the nearest of the best
+        boxes.append(box(i, side, up))
+        ax.annotate(
+            names[i], (x[i], y[i]), xytext=(6 * side, up), textcoords="offset points", fontsize=size, va="center",
+            ha="left" if side > 0 else "right", zorder=5, path_effects=[withStroke(linewidth=2, foreground="white")],
+            arrowprops={"arrowstyle": "-", "color": GREY, "lw": 0.6, "shrinkA": 0} if abs(up) > 6 else None,
+        )  # fmt: skip
