@@ -10,17 +10,7 @@ from affectcore.models import registry
 from affectcore.models.baselines.late_fusion import LateFusion
 from affectcore.studies import results
 from affectcore.studies.arena import own, score
-from affectcore.studies.arena.study import (
-    CLEAN,
-    DATA,
-    LEFT_OUT,
-    MISSING,
-    MOSEI,
-    RECOVERY,
-    REDUCED,
-    STUDY,
-    WITHOUT,
-)
+from affectcore.studies.arena.study import CLEAN, DATA, LEFT_OUT, MISSING, MOSEI, RECOVERY, REDUCED, STUDY, WITHOUT
 from affectcore.studies.claims import study_claims
 from affectcore.studies.execute import modules
 from affectcore.studies.runner import run_item, run_specs
