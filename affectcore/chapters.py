@@ -84,6 +84,17 @@ def settings(profile: str, seeds: int, device: str, data: str) -> Settings:
     return Settings(profile, seeds, device, folder if present else None)
 
 
+def check(claim: str, value: float, wanted: float, tolerance: float) -> None:
+    """Print a row of a chapter's check; raise AssertionError if `value` is further than `tolerance` from `wanted`.
+
+    The value stands in the error alone: its last digits differ from machine to machine, and pages are compared.
+    """
+    good = abs(value - wanted) <= tolerance
+    print(f"{claim:<57} {wanted:>9.5g} ± {tolerance:<6g} {'pass' if good else 'FAIL'}")
+    if not good:
+        raise AssertionError(f"{claim}: {value:.6g} is not {wanted:.6g} ± {tolerance:g}")
+
+
 # Chapters and their pairs
 
 
