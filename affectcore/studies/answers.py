@@ -23,7 +23,7 @@ from affectcore.evaluation.statistics import (
     wilcoxon,
     wilson_interval,
 )
-from affectcore.studies.claims import Results
+from affectcore.studies.claims import Claim, Results, Row
 from affectcore.studies.readings import Floats, Reading, runs
 
 ALPHA = 0.05
@@ -190,6 +190,50 @@ def listed(names: Iterable[str]) -> str:
 def counted(n: int, of: int) -> str:
     """Return "none of 5", "3 of 5", "all 5"."""
     return f"none of {of}" if n == 0 else f"all {of}" if n == of else f"{n} of {of}"
+
+
+# --- verdicts --------------------------------------------------------------------------------------------------------
+
+
+def claims_table(claims: Iterable[Claim]) -> pd.DataFrame:
+    """Return what each claim says, as registered: one row a claim."""
+    return pd.DataFrame(
+        {
+            "claim": c.id, "statement": c.statement, "the paper": str(c.paper_value), "source": c.source,
+            "would refute it": c.falsifier,
+        }
+        for c in claims
+    ).set_index("claim")  # fmt: skip
+
+
+def verdicts_table(rows: Iterable[Row]) -> pd.DataFrame:
+    """Return lines of the ledger for a page: one row a claim and scope, "-" for what a verdict does not have."""
+    return pd.DataFrame(
+        {
+            "claim": r.id, "on": r.scope, "verdict": r.status, "estimate": _shown(r.estimate),
+            "95 % interval": "-" if r.interval is None else " to ".join(_shown(x) for x in r.interval),
+            "p": "<.001" if r.p is not None and r.p < 0.0005 else _shown(r.p),
+            "seeds": "-" if r.seeds is None else r.seeds, "MDE": _shown(r.mde), "margin": _shown(r.margin),
+            "reason": r.reason,
+        }
+        for r in rows
+    ).set_index(["claim", "on"])  # fmt: skip
+
+
+def named(rows: Iterable[Row]) -> str:
+    """Return "C1 (world), C2 (corpus)", or "none"."""
+    return ", ".join(dict.fromkeys(f"{r.id} ({r.scope.partition(':')[0]})" for r in rows)) or "none"
+
+
+def unseen(rows: Iterable[Row]) -> list[Row]:
+    """Return the lines whose runs detect, in at least one setting, only effects larger than the margin."""
+    return [r for r in rows if r.mde is not None and r.margin and r.mde > r.margin]
+
+
+def _shown(x: float | None) -> str:
+    if x is None or np.isnan(x):
+        return "-"
+    return number(x) if abs(x) < 10 else f"{x:,.0f}".replace("-", "−")
 
 
 # --- trends and shares -----------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import pytest
 
 from affectcore.errors import EvaluationError, StoreError
 from affectcore.studies import answers, readings
+from affectcore.studies.claims import Claim, Row
 from affectcore.studies.readings import Side, by_seed, effects, noted, scored, selected
 
 
@@ -62,3 +63,22 @@ def test_differences_are_on_common_seeds() -> None:
     np.testing.assert_allclose(answers.differences({0: 1.0, 1: 2.0, 3: 9.0}, {1: 1.5, 0: 0.0}), [1.0, 0.5])
     with pytest.raises(StoreError, match="x and y share 1 seeds"):
         answers.differences({0: 1.0}, {0: 0.0, 1: 1.0}, "x and y")
+
+
+def test_verdicts_as_a_page_shows_them() -> None:
+    rows = [
+        Row("p", "C1", "refuted", "world: w", -0.0123, (-0.04, 0.0151), 0.0004, 10, 0.06, 0.05, "why"),
+        Row("p", "C1", "supported", "corpus: c", 48_231.0, None, 0.0205, None, 0.01, 0.05),
+        Row("p", "C2", "open", "corpus: c", float("nan"), mde=None, margin=0.1),
+    ]
+    shown = answers.verdicts_table(rows)
+    assert list(shown.index) == [("C1", "world: w"), ("C1", "corpus: c"), ("C2", "corpus: c")]
+    first = ["refuted", "−.012", "−.040 to .015", "<.001", 10, ".060", ".050", "why"]
+    assert shown.iloc[0].tolist() == first
+    assert shown["estimate"].tolist()[1:] == ["48,231", "-"]
+    assert shown[["95 % interval", "p", "seeds"]].iloc[1:].to_numpy().tolist() == [["-", ".021", "-"], ["-", "-", "-"]]
+    assert answers.named(rows) == "C1 (world), C1 (corpus), C2 (corpus)"
+    assert answers.named([]) == "none"
+    assert answers.unseen(rows) == rows[:1]
+    said = Claim("p", "C1", "it helps", "Table 1", 0.7, "it does not", "f", ("world: w",))
+    assert answers.claims_table([said]).loc["C1"].tolist() == ["it helps", "0.7", "Table 1", "it does not"]
