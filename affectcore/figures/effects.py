@@ -9,7 +9,6 @@ In all: a filled mark with a bar is an estimate with its 95 % interval, faint do
 paper's value.
 """
 
-import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,7 +30,6 @@ from affectcore.evaluation.inputs import Floats
 from affectcore.evaluation.statistics import Interval, PairedComparison, t_interval
 from affectcore.evaluation.verdict import Status
 from affectcore.figures.style import GREY, MARKERS, PALETTE, WIDTH
-from affectcore.studies.answers import signed
 from affectcore.studies.claims import Row
 
 # Colour and marker of a setting or corpus, the same in every figure; places by other names take the spare looks.
@@ -304,36 +302,6 @@ def verdict_counts(rows: Iterable[Row]) -> pd.DataFrame:
     table = pd.crosstab(found["scope"], found["status"])
     return table.reindex(
         index=[k for k in kinds if k in table.index], columns=[s for s in STATUSES if s in table.columns]
-    )
-
-
-def verdict_table(rows: Iterable[Row], names: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """Return findings as a table to read, one row a claim and scope: verdict, estimate with its interval, reason.
-
-    names: words of a reason, such as a model's name in the registry, and what the table says instead.
-    """
-
-    found = list(rows)
-
-    def estimated(r: Row) -> str:
-        if r.estimate is None:
-            return "–"
-        estimate = signed(r.estimate) if abs(r.estimate) < 10 else f"{r.estimate:,.0f}"
-        return estimate if r.interval is None else f"{estimate} [{', '.join(signed(x) for x in r.interval)}]"
-
-    def reason(r: Row) -> str:
-        text = r.reason
-        for name, word in (names or {}).items():
-            text = re.sub(rf"\b{re.escape(name)}\b", word, text)
-        return text
-
-    return pd.DataFrame(
-        {
-            "verdict": [r.status for r in found],
-            "estimate, 95\u00a0%": [estimated(r) for r in found],
-            "reason": [reason(r) for r in found],
-        },
-        index=pd.MultiIndex.from_tuples([(r.id, r.scope) for r in found], names=["claim", "on"]),
     )
 
 

@@ -5,6 +5,7 @@ Holm's p is at most .05 too. Anything else is "no difference resolved", with the
 still allows, either way. Arms are compared on the seeds that both have: on a world every seed is a world of its own.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -206,8 +207,34 @@ def claims_table(claims: Iterable[Claim]) -> pd.DataFrame:
     ).set_index("claim")  # fmt: skip
 
 
-def verdicts_table(rows: Iterable[Row]) -> pd.DataFrame:
-    """Return lines of the ledger for a page: one row a claim and scope, "-" for what a verdict does not have."""
+def verdict_table(rows: Iterable[Row], names: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """Return findings in short, one row a claim and scope: verdict, estimate with its interval, reason.
+
+    names: words of a reason, such as a model's name in the registry, and what the table says instead.
+    """
+
+    def estimated(r: Row) -> str:
+        if r.interval is None or r.estimate is None:
+            return _shown(r.estimate)
+        return f"{signed(r.estimate)} [{', '.join(signed(x) for x in r.interval)}]"
+
+    def reason(r: Row) -> str:
+        text = r.reason
+        for name, word in (names or {}).items():
+            text = re.sub(rf"\b{re.escape(name)}\b", word, text)
+        return text
+
+    return pd.DataFrame(
+        {
+            "claim": r.id, "on": r.scope, "verdict": r.status, "estimate, 95\u00a0%": estimated(r),
+            "reason": reason(r),
+        }
+        for r in rows
+    ).set_index(["claim", "on"])  # fmt: skip
+
+
+def ledger_table(rows: Iterable[Row]) -> pd.DataFrame:
+    """Return findings in full: one row a claim and scope, "-" for what a verdict does not have."""
     return pd.DataFrame(
         {
             "claim": r.id, "on": r.scope, "verdict": r.status, "estimate": _shown(r.estimate),

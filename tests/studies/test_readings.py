@@ -71,7 +71,7 @@ def test_verdicts_as_a_page_shows_them() -> None:
         Row("p", "C1", "supported", "corpus: c", 48_231.0, None, 0.0205, None, 0.01, 0.05),
         Row("p", "C2", "open", "corpus: c", float("nan"), mde=None, margin=0.1),
     ]
-    shown = answers.verdicts_table(rows)
+    shown = answers.ledger_table(rows)
     assert list(shown.index) == [("C1", "world: w"), ("C1", "corpus: c"), ("C2", "corpus: c")]
     first = ["refuted", "−.012", "−.040 to .015", "<.001", 10, ".060", ".050", "why"]
     assert shown.iloc[0].tolist() == first
