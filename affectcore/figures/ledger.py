@@ -17,7 +17,7 @@ from typing import Any
 import affectcore.studies
 from affectcore.figures.badge import NAMES, address, title, verdicts
 from affectcore.figures.executed import FINDINGS
-from affectcore.studies.answers import number, signed
+from affectcore.studies.answers import number, registered, signed
 from affectcore.studies.claims import Claim, Results, Row, results_ledger, study_claims
 
 PAGE = "book/appendix/claims_ledger.html"
@@ -147,17 +147,12 @@ def _finding(r: Row) -> str:
         parts.append(f"95 % interval {signed(r.interval[0])} to {signed(r.interval[1])}")
     for name, value in (("p", r.p), ("least detectable effect", r.mde), ("margin", r.margin)):
         if value is not None and value == value:
-            shown = _fine(value) if name == "margin" else number(value)
+            shown = registered(value) if name == "margin" else number(value)
             parts.append(f"{name} {shown}" if value >= 0.0005 else f"{name} below .001")
     if r.seeds is not None:
         parts.append(f"{r.seeds} seeds")
     lines = [f"{_chip(r.status)} <em>on {escape(r.scope)}</em>", _drawn(r), "; ".join(parts), escape(r.reason)]
     return f'<p class="finding">{"<br>".join(filter(None, lines))}</p>'
-
-
-def _fine(margin: float) -> str:
-    """Return .030 for .03, but .0075 for .0075: a margin is registered, not measured."""
-    return number(margin, 3 if abs(round(margin, 3) - margin) < 1e-9 else 4)
 
 
 # An estimate's place, drawn: 95 % interval with its estimate, the line of no effect and that of the margin.
@@ -176,9 +171,9 @@ def _drawn(r: Row) -> str:
     label = f"Estimate {signed(r.estimate)}, 95 % interval {signed(r.interval[0])} to {signed(r.interval[1])}"
     marks = f'<path class="rule" d="M{x(0)} 2V28"/><text x="{x(0)}" y="41" text-anchor="middle">0</text>'
     if r.margin is not None:
-        label += f", margin {_fine(r.margin)}"
+        label += f", margin {registered(r.margin)}"
         marks += f'<path class="rule" stroke-dasharray="3 3" d="M{x(r.margin)} 2V28"/>'
-        marks += f'<text x="{x(r.margin)}" y="41" dx="8">margin {_fine(r.margin)}</text>'
+        marks += f'<text x="{x(r.margin)}" y="41" dx="8">margin {registered(r.margin)}</text>'
     return (
         f'<svg class="effect verdict-{r.status.partition(" ")[0]}" width="{WIDTH}" height="{HEIGHT}" '
         f'viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">{marks}'

@@ -113,16 +113,17 @@ def robustness_curve(
         if len(y) > 1:
             low, high = np.array([t_interval(column) for column in y.T]).T
             ax.fill_between(x, low, high, color=color, alpha=0.18, lw=0)
-    _bounds(ax, floor, ceiling, vertical=False, ends=[np.asarray(y, float).mean(0)[[0, -1]] for y in values.values()])
+    means = np.array([np.asarray(y, float).mean(0) for y in values.values()])
+    _bounds(ax, floor, ceiling, vertical=False, curves=means)
     ax.set(xlabel=xlabel, ylabel=ylabel, xticks=x)
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.06), ncols=2)  # above: curves fill the panel
     return ax
 
 
 def _bounds(
-    ax: Axes, floor: float | None, ceiling: float | None, *, vertical: bool, ends: Sequence[ArrayLike] = ()
+    ax: Axes, floor: float | None, ceiling: float | None, *, vertical: bool, curves: ArrayLike | None = None
 ) -> None:
-    """Floor and ceiling as grey lines with their names at the end, where the curves' ends (first, last) lie farther."""
+    """Floor and ceiling as grey lines, their names left, right or in the middle, where curves (C, K) lie farthest."""
     for x, name, ls in ((floor, "floor", ":"), (ceiling, "ceiling", "--")):
         if x is None:
             continue
@@ -138,8 +139,9 @@ def _bounds(
             ax.annotate(name, (x, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom", **text)
         else:
             ax.axhline(x, color=GREY, ls=ls, lw=1.2, zorder=0)
-            first, last = np.abs(np.array(ends, float).reshape(-1, 2) - x).min(0) if len(ends) else (0.0, 0.0)
-            at, side = (0, "left") if first > last else (1, "right")
+            near = np.abs(np.asarray(curves, float) - x).min(0) if curves is not None else np.zeros(1)
+            places = ((near[-1], 1.0, "right"), (near[0], 0.0, "left"), (near[len(near) // 2], 0.5, "center"))
+            _, at, side = max(places, key=lambda p: p[0])
             ax.annotate(name, (at, x), xycoords=("axes fraction", "data"), ha=side, va="bottom", **text)
 
 

@@ -22,26 +22,24 @@ turns missing tokens into [UNK] and hidden words of the counterfactual into [MAS
 `extras["counterfactual"]` holds encoded ones, (B, T, D)).
 mu_i and P(i) are summed up in the first epoch (then fixed, and exact); `class_statistics` gives them beforehand.
 
-Differences from the paper and quirks of its code, each with its switch, on in `author`, off in `clean`. Numbers in
-brackets are rows of the list of ambiguities in the paper's notes.
-1. `positions` "batch" (6): the sinusoidal code is added along the batch, so a prediction depends on the sample's place
+Differences from the paper and quirks of its code, each with its switch, on in `author`, off in `clean`.
+1. `positions` "batch": the sinusoidal code is added along the batch, so a prediction depends on the sample's place
    in its batch, and the transformer knows no order. clean restarts at every modality; "time" counts on through all.
-2. `padded` (16): no mask of the padding in the recurrences, the transformer, the pooling and the attention loss.
-3. `missing` "position" (7): each position draws a rate of its own, which is Bernoulli(0.5); clean draws one a sample.
-4. `steps` "accumulated" (9): the complete view makes one Adam step, the other a second one whose gradient still holds
+2. `padded`: no mask of the padding in the recurrences, the transformer, the pooling and the attention loss.
+3. `missing` "position": each position draws a rate of its own, which is Bernoulli(0.5); clean draws one a sample.
+4. `steps` "accumulated": the complete view makes one Adam step, the other a second one whose gradient still holds
    the first, with teacher targets from before it. "two" clears it; clean sums all losses into one step.
-5. `evaluation_prior` "uniform", `evaluation_means` "average" (5): in evaluation P(i) = 1/C and one mean for all.
-   `evaluation_class_means` (4) takes the means of the split itself, which are made with its labels.
-6. `summed_log` (21): the log of the sum without a floor; clean sums logs.
-7. `fixed_slices` (14): the fused sequence is cut at the lengths of training, whatever the length of the batch.
-8. `special` "text" (17): first and last step of the text are [CLS] and [SEP]: never hidden, never aligned; in clean
+5. `evaluation_prior` "uniform", `evaluation_means` "average": in evaluation P(i) = 1/C and one mean for all.
+   `evaluation_class_means` takes the means of the split itself, which are made with its labels.
+6. `summed_log`: the log of the sum without a floor; clean sums logs.
+7. `fixed_slices`: the fused sequence is cut at the lengths of training, whatever the length of the batch.
+8. `special` "text": first and last step of the text are [CLS] and [SEP]: never hidden, never aligned; in clean
    their slots of other modalities are left out of the pooling. None where the text has no such tokens.
-9. `unread_alignment` (31): aligned data leave 2 (4 d^2 + 4 d) parameters unread.
-10. `bias_words` (10-12): raw counts, neg and pos alone of three classes, and the previous word's value for words that
+9. `unread_alignment`: aligned data leave 2 (4 d^2 + 4 d) parameters unread.
+10. `bias_words`: raw counts, neg and pos alone of three classes, and the previous word's value for words that
    occur in neutral samples alone.
-Kept in both, with switches: `attention_loss` sums over query rows (18), drop-out acts in the teacher's pass (20),
-scores are subtracted as logs (13). Names say which weight is which (19). Rows 1-3, 22-27, 29, 30 and 32 are protocol,
-not model; 8 is a property of the test masks; 28 is scaling of the data.
+Kept in both, with switches: `attention_loss` sums over query rows, drop-out acts in the teacher's pass, scores are
+subtracted as logs. Names say which weight is which.
 Without a switch: keys of padded frames are hidden from the alignment in both, as in the code. Stacked seeds need room
 for the fused sequence alone, since no score is ever written.
 

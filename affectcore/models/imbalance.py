@@ -9,9 +9,10 @@
 | f | prediction | (B, C) |
 | w_c | weight of a class, or of the presence of a label | (C,) |
 
-single_label:  ce_i = - sum_c w_c ((1 - s) y_ic + s / C) log softmax(f + tau log pi)_ic
-multi_label:   ce_ic = - w_c y log sigmoid(a) - (1 - y) log sigmoid(-a), a = f + tau logit(pi), y = (1 - s) y_ic + s / 2
-loss = mean of (1 - p)^gamma ce over samples (and labels), p the probability of what is true
+    single_label:  ce_i = - sum_c w_c ((1 - s) y_ic + s / C) log softmax(f + tau log pi)_ic
+    multi_label:   ce_ic = - w_c y log sigmoid(a) - (1 - y) log sigmoid(-a),
+                   a = f + tau logit(pi), y = (1 - s) y_ic + s / 2
+    loss:          mean of (1 - p)^gamma ce over samples (and labels), p the probability of what is true
 
 * `weighting`: w = "none" 1, "inverse" N / (C n_c), "sqrt" its root, "root_max" the root of max n / n_c (Affect-Diff's),
   none above `most`. For labels, all start from (N - n_c) / n_c. The mean is over samples, not over weights. The preset

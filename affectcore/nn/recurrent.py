@@ -290,7 +290,7 @@ class _Recurrent(nn.Module):
 
 
 class GRU(_Recurrent):
-    """Gated recurrent unit, (B, T, D) to states (B, T, H) and last state (B, H); see `_Recurrent.forward`."""
+    """Gated recurrent unit, (B, T, D) to states (B, T, H) and last state (B, H); see `forward`."""
 
     gates = 3
 
@@ -302,7 +302,7 @@ class GRU(_Recurrent):
 
 
 class LSTM(_Recurrent):
-    """Long short-term memory, (B, T, D) to states (B, T, H) and last state (B, H); see `_Recurrent.forward`."""
+    """Long short-term memory, (B, T, D) to states (B, T, H) and last state (B, H); see `forward`."""
 
     gates = 4
 

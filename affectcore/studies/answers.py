@@ -5,7 +5,6 @@ Holm's p is at most .05 too. Anything else is "no difference resolved", with the
 still allows, either way. Arms are compared on the seeds that both have: on a world every seed is a world of its own.
 """
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -28,6 +27,7 @@ from affectcore.studies.claims import Claim, Results, Row
 from affectcore.studies.readings import Floats, Reading, runs
 
 ALPHA = 0.05
+ESTIMATE = "estimate, 95\u00a0%"  # the column's name
 BySeed = Mapping[int, float]  # a reading of every seed
 
 # --- effects ---------------------------------------------------------------------------------------------------------
@@ -207,41 +207,27 @@ def claims_table(claims: Iterable[Claim]) -> pd.DataFrame:
     ).set_index("claim")  # fmt: skip
 
 
-def verdict_table(rows: Iterable[Row], names: Mapping[str, str] | None = None) -> pd.DataFrame:
+def verdict_table(rows: Iterable[Row], claims: Iterable[str] | None = None) -> pd.DataFrame:
     """Return findings in short, one row a claim and scope: verdict, estimate with its interval, reason.
 
-    names: words of a reason, such as a model's name in the registry, and what the table says instead.
+    claims: the ids that are wanted, all by default.
     """
-
-    def estimated(r: Row) -> str:
-        if r.interval is None or r.estimate is None:
-            return _shown(r.estimate)
-        return f"{signed(r.estimate)} [{', '.join(signed(x) for x in r.interval)}]"
-
-    def reason(r: Row) -> str:
-        text = r.reason
-        for name, word in (names or {}).items():
-            text = re.sub(rf"\b{re.escape(name)}\b", word, text)
-        return text
-
+    wanted = None if claims is None else set(claims)
     return pd.DataFrame(
-        {
-            "claim": r.id, "on": r.scope, "verdict": r.status, "estimate, 95\u00a0%": estimated(r),
-            "reason": reason(r),
-        }
+        {"claim": r.id, "on": r.scope, "verdict": r.status, ESTIMATE: _estimated(r), "reason": r.reason}
         for r in rows
-    ).set_index(["claim", "on"])  # fmt: skip
+        if wanted is None or r.id in wanted
+    ).set_index(["claim", "on"])
 
 
 def ledger_table(rows: Iterable[Row]) -> pd.DataFrame:
     """Return findings in full: one row a claim and scope, "-" for what a verdict does not have."""
     return pd.DataFrame(
         {
-            "claim": r.id, "on": r.scope, "verdict": r.status, "estimate": _shown(r.estimate),
-            "95 % interval": "-" if r.interval is None else " to ".join(_shown(x) for x in r.interval),
+            "claim": r.id, "on": r.scope, "verdict": r.status, ESTIMATE: _estimated(r),
             "p": "<.001" if r.p is not None and r.p < 0.0005 else _shown(r.p),
-            "seeds": "-" if r.seeds is None else r.seeds, "MDE": _shown(r.mde), "margin": _shown(r.margin),
-            "reason": r.reason,
+            "seeds": "-" if r.seeds is None else r.seeds, "MDE": _shown(r.mde),
+            "margin": "-" if r.margin is None else registered(r.margin), "reason": r.reason,
         }
         for r in rows
     ).set_index(["claim", "on"])  # fmt: skip
@@ -255,6 +241,17 @@ def named(rows: Iterable[Row]) -> str:
 def unseen(rows: Iterable[Row]) -> list[Row]:
     """Return the lines whose runs detect, in at least one setting, only effects larger than the margin."""
     return [r for r in rows if r.mde is not None and r.margin and r.mde > r.margin]
+
+
+def registered(margin: float) -> str:
+    """Return .030 for .03, but .0075 for .0075: a margin is registered, not measured."""
+    return number(margin, 3 if abs(round(margin, 3) - margin) < 1e-9 else 4)
+
+
+def _estimated(r: Row) -> str:
+    if r.interval is None or r.estimate is None:
+        return _shown(r.estimate)
+    return f"{signed(r.estimate)} [{', '.join(signed(x) for x in r.interval)}]"
 
 
 def _shown(x: float | None) -> str:

@@ -77,7 +77,7 @@ def train_and_score(
 ) -> list[Outcome | AffectError]:
     """Return the outcomes of specs that differ in the seed alone; several are trained stacked.
 
-    complete(spec, data) gives further overrides of the model, from the training part. inspect(fitted) is asked of each
+    complete: gives further overrides of the model, from spec and data (its training part). inspect: asked of each
     scored run; what it returns goes into `Outcome.extra`. probe: see `fit`.
     The training error of one seed stands in its place. Raises ConfigError for names that are not registered, and what
     data, model and training raise.

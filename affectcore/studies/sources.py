@@ -8,6 +8,8 @@ a hash.
 import ast
 import importlib
 import importlib.util
+import io
+import tokenize
 from collections.abc import Callable, Iterable
 from functools import cache
 from hashlib import blake2b
@@ -85,11 +87,34 @@ def closure(roots: Iterable[str]) -> tuple[str, ...]:
 def _file_hash(module: str) -> str:
     file = _file(module)
     assert file is not None  # `closure` keeps modules with a file only
-    return blake2b(file.read_bytes().replace(b"\r\n", b"\n"), digest_size=8).hexdigest()
+    return blake2b(code(file.read_text(encoding="utf-8")).encode(), digest_size=8).hexdigest()
+
+
+def code(source: str) -> str:
+    """Return what of a source file runs: its lines without docstrings, comments and what is blank.
+
+    Cut out of the text, not written anew from the syntax tree, which differs from one Python to the next.
+    """
+    lines = source.splitlines()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column]
+    documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    told: set[int] = set()  # rows of docstrings
+    literal: set[int] = set()  # rows inside other strings, where a blank counts
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant | ast.JoinedStr) and node.end_lineno != node.lineno:
+            literal |= {*range(node.lineno, node.end_lineno or 0)}
+        if isinstance(node, documented) and ast.get_docstring(node):
+            first = node.body[0]
+            told |= {*range(first.lineno, (first.end_lineno or 0) + 1)}
+    kept = [(k, x) for k, x in enumerate(lines, 1) if k not in told and (x.strip() or k in literal)]
+    return "\n".join(x if k in literal else x.rstrip() for k, x in kept)
 
 
 def sources_hash(spec: RunSpec) -> str:
-    """Return 16 hexadecimal digits of every source file the run imports, by module name and content.
+    """Return 16 hexadecimal digits of every source file the run imports, by module name and code; see `code`.
 
     Read once a process: a running sweep keeps the hash of the code it started with.
     """

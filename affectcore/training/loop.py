@@ -56,10 +56,10 @@ def fit(
     """Return one `Fit` a seed, in the order of `seeds`: one after another, or all at once if `stacked`.
 
     build: makes the untrained model on the CPU; its dtype is the run's. folder: checkpoints go there at most every
-    `checkpoint_s` seconds and at the end, and a run whose checkpoint lies there goes on from it. augment(batch, seed,
-    step) changes a training batch (shapes must not depend on the seed). probe(model, valid) is asked after every epoch
-    of every seed, with the seed's model as it is evaluated, without gradients; it must draw from no global generator.
-    Its values go into `Epoch.probe`, its time into no epoch. on_epoch(seed, epoch) hears of every epoch.
+    `checkpoint_s` seconds and at the end, and a run whose checkpoint lies there goes on from it. augment: changes a
+    training batch, given batch, seed and step (shapes must not depend on the seed). probe: given the seed's model as it
+    is evaluated and the validation batch, asked after every epoch of every seed, without gradients; it must draw from
+    no global generator. Its values go into `Epoch.probe`, its time into no epoch. on_epoch: told every seed and epoch.
 
     Raises ConfigError (recipe, stages, data or predictions that do not fit), TrainingError (device, checkpoint), and,
     after all seeds are through, SeedsFailed with the finished fits if a seed met a loss or prediction that is not

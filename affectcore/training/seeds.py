@@ -54,7 +54,7 @@ def fit_seeds(
 ) -> list[Fit]:
     """Return one `Fit` a seed like `loop.fit`, by the way that `how` names; "auto" asks `choose`.
 
-    jobs: processes, default one a core; not more than seeds. on_epoch is called in this process alone, so "processes"
+    jobs: processes, default one a core; not more than seeds. on_epoch: called in this process alone, so "processes"
     with more than one job never calls it. Raises what `loop.fit` raises, and TrainingError if a process is killed.
     """
     if how not in WAYS:

@@ -17,7 +17,6 @@ from affectcore.figures.effects import (
     effects_plot,
     settings_plot,
     verdict_counts,
-    verdict_table,
     verdicts_plot,
 )
 from affectcore.studies.claims import Row
@@ -177,14 +176,3 @@ def test_dots_stand_in_the_row_of_their_setting_with_one_mark_a_model():
         dots_plot({"accuracy": one, "recall": {"TFN": {"plain": [0.1]}}})
     with pytest.raises(ConfigError, match="no value"):
         dots_plot({})
-
-
-def test_a_table_of_verdicts_reads_without_missing_values():
-    rows = [
-        Row("p", "C1", "refuted", "world: w", -0.0104, (-0.03, 0.001), reason="emt_dlfr 180, mult 119"),
-        Row("p", "C2", "supported", "computation", 247_946.2),
-        Row("p", "C3", "open", "corpus: c", reason="not run"),
-    ]
-    table = verdict_table(iter(rows), {"emt_dlfr": "EMT-DLFR"})
-    assert table["estimate, 95\u00a0%"].tolist() == ["−.010 [−.030, +.001]", "247,946", "–"]
-    assert table.loc[("C1", "world: w"), "reason"] == "EMT-DLFR 180, mult 119"

@@ -94,7 +94,7 @@ class Made:
         if s.arm == "step_times":
             extra["step_times"] = {m: {"seconds": self.seconds.get(m, 1.0)} for m in TIMED}
         if s.arm == "coverage":
-            extra["coverage"] = {"passing": {"mosi": {"published": {"signs": 0.5, "seven": self.passing}}}}
+            extra["coverage"] = {"passing": {"cmu_mosi": {"published": {"signs": 0.5, "seven": self.passing}}}}
         history = (
             {"valid": {"accuracy": 0.5}, "test": {"accuracy": whole}},
             {"valid": {"accuracy": 0.4}, "test": {"accuracy": whole + self.chosen / 2}},

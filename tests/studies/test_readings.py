@@ -73,10 +73,13 @@ def test_verdicts_as_a_page_shows_them() -> None:
     ]
     shown = answers.ledger_table(rows)
     assert list(shown.index) == [("C1", "world: w"), ("C1", "corpus: c"), ("C2", "corpus: c")]
-    first = ["refuted", "−.012", "−.040 to .015", "<.001", 10, ".060", ".050", "why"]
-    assert shown.iloc[0].tolist() == first
-    assert shown["estimate"].tolist()[1:] == ["48,231", "-"]
-    assert shown[["95 % interval", "p", "seeds"]].iloc[1:].to_numpy().tolist() == [["-", ".021", "-"], ["-", "-", "-"]]
+    assert shown.iloc[0].tolist() == ["refuted", "−.012 [−.040, +.015]", "<.001", 10, ".060", ".050", "why"]
+    assert shown[answers.ESTIMATE].tolist()[1:] == ["48,231", "-"]
+    assert shown[["p", "seeds"]].iloc[1:].to_numpy().tolist() == [[".021", "-"], ["-", "-"]]
+    short = answers.verdict_table(rows, ["C1"])
+    assert short.to_numpy().tolist() == shown[["verdict", answers.ESTIMATE, "reason"]].iloc[:2].to_numpy().tolist()
+    assert len(answers.verdict_table(rows)) == 3
+    assert [answers.registered(x) for x in (0.03, 0.0075, 0.5)] == [".030", ".0075", ".500"]
     assert answers.named(rows) == "C1 (world), C1 (corpus), C2 (corpus)"
     assert answers.named([]) == "none"
     assert answers.unseen(rows) == rows[:1]

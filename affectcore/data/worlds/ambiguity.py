@@ -36,7 +36,7 @@ from affectcore.streams import rng
 NAME = "ambiguity"
 MODALITIES = ("text", "audio", "vision")
 EMOTIONS = ("happy", "sad", "anger", "surprise", "disgust", "fear")
-# CMU-MOSEI, all 23,259 segments (STATISTICS 1): segments with both labels, diagonal = with the label.
+# CMU-MOSEI, all 23,259 segments (measured): segments with both labels, diagonal = with the label.
 SEGMENTS = 23259
 PAIRS = np.array([
     [12465, 1739, 1506, 1315, 1015, 908],

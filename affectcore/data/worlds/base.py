@@ -23,7 +23,7 @@ from affectcore.streams import rng
 Array = NDArray[np.float64]
 Oracle = Literal["bayes", "oracle"]
 
-# Words per segment of CMU-MOSEI (STATISTICS 1): median 17, quartiles 12 and 25; a log-normal meets p5 to p95 within 2.
+# Words per segment of CMU-MOSEI (measured): median 17, quartiles 12 and 25; a log-normal meets p5 to p95 within 2.
 LENGTH_MEDIAN, LENGTH_SIGMA = 17.0, 0.544
 
 
@@ -271,7 +271,7 @@ def block(
     return Block(redundant_mixing(g, dim, participation), directions, tails, rho)
 
 
-# Effective share of D, lag-one correlation, tail of text, audio, vision (STATISTICS 7); further modalities as vision.
+# Effective share of D, lag-one correlation, tail of text, audio, vision (measured); further modalities as vision.
 PARTICIPATION = {"text": 0.11, "audio": 0.38, "vision": 0.33}
 RHO = {"text": 0.08, "audio": 0.22, "vision": 0.47}
 TAIL = {"text": 0.15, "audio": 0.66, "vision": 0.0}

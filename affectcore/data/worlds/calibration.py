@@ -1,6 +1,6 @@
 """How close a world comes to real data: statistics measured on it beside those of CMU-MOSEI and CMU-MOSI.
 
-Targets are measured on real data ("STATISTICS n" is the section of the project's table of them) or published.
+Targets are measured on real data or published; each row says where.
 """
 
 from collections.abc import Callable
@@ -23,6 +23,7 @@ from affectcore.data.worlds import ambiguity, imbalance, lexicon
 from affectcore.data.worlds.base import PARTICIPATION, Array, World, participation_ratio
 
 SELECTION = Selection("fixed")  # nothing is trained on what is measured here
+SEGMENTS, VIDEOS = "measured, MOSEI segments", "measured, MOSEI videos"
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def _sequences(world: World, correlated: bool) -> list[Row]:
     cut = world.data.steps["text"]
     for q, real in ((5, 6.0), (25, 12.0), (50, 17.0)):
         name = f"words, percentile {q}" + (f" (cut at {cut})" if real > cut else "")
-        rows.append(Row(name, min(real, cut), "STATISTICS 1, MOSEI", float(np.percentile(length, q)), 1.0))
+        rows.append(Row(name, min(real, cut), SEGMENTS, float(np.percentile(length, q)), 1.0))
     lags = {"text": (-0.023, "GloVe"), "audio": (0.107, "COVAREP"), "vision": (0.348, "Facet")}
     # Measured at word level where there is one row a word; other blocks at the level of the clip.
     ratios = {"text": (0.108, "GloVe mean"), "audio": (0.380, "COVAREP"), "vision": (0.331, "Facet")}
@@ -90,25 +91,25 @@ def _sequences(world: World, correlated: bool) -> list[Row]:
         target, block = lags[m]
         # Words of the lexicon are independent given the class: centring alone leaves -1 / length.
         tolerance = np.inf if world.name == "lexicon" and m == "text" else 0.08
-        rows.append(Row(f"{m}: lag-1 autocorrelation", target, f"STATISTICS 7, {block}", lag_one(train, m), tolerance))
+        rows.append(Row(f"{m}: lag-1 autocorrelation", target, f"measured, {block}", lag_one(train, m), tolerance))
     for m in (m for m in train.modalities if m in PARTICIPATION):
         target, block = ratios[m]
         x = values(train, m)
         share = participation_ratio(np.asarray(np.corrcoef(x.T))) / x.shape[1]
-        rows.append(Row(f"{m}: participation ratio / dims", target, f"STATISTICS 7, {block}", share, 0.1))
+        rows.append(Row(f"{m}: participation ratio / dims", target, f"measured, {block}", share, 0.1))
     for m in (m for m in train.modalities if m in PARTICIPATION):
         target, block = tails[m]
         tail = float(np.median(kurtosis(values(train, m), axis=0)))
         # In the ambiguity world the spread of noise scales is the mechanism, and it sets the tails.
         tolerance = np.inf if world.name == "ambiguity" else 1.5
-        rows.append(Row(f"{m}: median excess kurtosis", target, f"STATISTICS 7, {block}", tail, tolerance))
+        rows.append(Row(f"{m}: median excess kurtosis", target, f"measured, {block}", tail, tolerance))
     if correlated:
         pairs = {("text", "audio"): 0.28, ("text", "vision"): 0.45, ("audio", "vision"): 0.29}
         for (a, b), target in pairs.items():
             r = canonical_correlation(pooled(train, a), pooled(train, b))
             # In the ambiguity world the modalities share the emotions and nothing else.
             tolerance = np.inf if world.name == "ambiguity" else 0.12
-            rows.append(Row(f"{a}-{b}: canonical correlation", target, "STATISTICS 7, MOSEI video level", r, tolerance))
+            rows.append(Row(f"{a}-{b}: canonical correlation", target, VIDEOS, r, tolerance))
     return rows
 
 
@@ -126,7 +127,7 @@ def _imbalance(world: World) -> list[Row]:
     score = balanced_accuracy_score(test.target.numpy(), probe.fit(x, train.target.numpy()).predict(xt))
     rows.append(Row("balanced accuracy, weighted linear probe", 0.285, "wanted .25 to .32", float(score), 0.035))
     pairs = [canonical_correlation(pooled(train, a), pooled(train, b)) for a, b in combinations(train.modalities, 2)]
-    rows.append(Row("mean canonical correlation", 0.34, "STATISTICS 7, MOSEI video level", float(np.mean(pairs)), 0.12))
+    rows.append(Row("mean canonical correlation", 0.34, VIDEOS, float(np.mean(pairs)), 0.12))
     return rows + _sequences(world, correlated=False)
 
 
@@ -134,7 +135,7 @@ def _ambiguity(world: World) -> list[Row]:
     y = world.factors["clean"]
     n = ambiguity.SEGMENTS
     rows = [
-        Row(f"{e}: share", ambiguity.PAIRS[i, i] / n, "STATISTICS 1, MOSEI", float(y[:, i].mean()), 0.02)
+        Row(f"{e}: share", ambiguity.PAIRS[i, i] / n, SEGMENTS, float(y[:, i].mean()), 0.02)
         for i, e in enumerate(ambiguity.EMOTIONS)
     ]
     for i, j in combinations(range(6), 2):
@@ -142,10 +143,10 @@ def _ambiguity(world: World) -> list[Row]:
         p, a, b = (ambiguity.PAIRS[k] / n for k in ((i, j), (i, i), (j, j)))
         real = (p - a * b) / np.sqrt(a * (1 - a) * b * (1 - b))
         name = f"{ambiguity.EMOTIONS[i]}, {ambiguity.EMOTIONS[j]}: phi"
-        rows.append(Row(name, float(real), "STATISTICS 1, MOSEI", float(phi), 0.04))
+        rows.append(Row(name, float(real), SEGMENTS, float(phi), 0.04))
     for k in range(4):
         share = float((y.sum(1) == k).mean())
-        rows.append(Row(f"samples with {k} emotions", ambiguity.CARDINALITY[k], "STATISTICS 1, MOSEI", share, 0.02))
+        rows.append(Row(f"samples with {k} emotions", ambiguity.CARDINALITY[k], SEGMENTS, share, 0.02))
     return rows + _sequences(world, correlated=True)
 
 
@@ -155,7 +156,7 @@ def _environments(world: World) -> list[Row]:
     target = world.truth.bayes_error
     sd = float(train.target.std())
     return [
-        Row("sentiment: standard deviation", 1.112, "STATISTICS 1, MOSEI", sd, 0.15),
+        Row("sentiment: standard deviation", 1.112, SEGMENTS, sd, 0.15),
         Row("squared error of E[Y | c]", target, "tau^2 / (1 + tau^2) and the like", error, 0.03),
     ]
 
@@ -181,8 +182,8 @@ def _lexicon(world: World) -> list[Row]:
 def _recovery(world: World) -> list[Row]:
     y = world.data.split("train").target.numpy()
     return [
-        Row("sentiment: mean", 0.152, "STATISTICS 1, MOSEI", float(y.mean()), 0.06),
-        Row("sentiment: standard deviation", 1.112, "STATISTICS 1, MOSEI", float(y.std()), 0.05),
+        Row("sentiment: mean", 0.152, SEGMENTS, float(y.mean()), 0.06),
+        Row("sentiment: standard deviation", 1.112, SEGMENTS, float(y.std()), 0.05),
         *_sequences(world, correlated=True),
     ]
 

@@ -44,7 +44,7 @@ PUBLISHED = {
     "test_published": (277, 76, 36, 8, 12, 11),
 }
 TOTALS = np.sum(list(PUBLISHED.values()), axis=0)  # 1850, 482, 279, 48, 54, 82
-VALENCE = np.array([0.585, -0.342, -0.415, -0.017, -0.548, -0.063])  # correlation with sentiment (STATISTICS 1)
+VALENCE = np.array([0.585, -0.342, -0.415, -0.017, -0.548, -0.063])  # correlation with sentiment (measured)
 STRUCTURES = ("chain", "fork", "collider", "confounder", "cycle")
 
 

@@ -43,7 +43,7 @@ COUNTS: dict[int, dict[str, tuple[int, ...]]] = {
     7: {"train": (311, 1305, 2039, 6798, 4117, 1549, 207), "ood": (103, 437, 912, 1803, 990, 367, 46)},
 }
 CLASSES = {3: ("negative", "neutral", "positive"), 7: ("-3", "-2", "-1", "0", "+1", "+2", "+3")}
-# Signed distances of the class means of MOSEI text from the grand mean, +3 as unit (STATISTICS 8); 0 in the middle.
+# Signed distances of the class means of MOSEI text from the grand mean, +3 as unit (measured); 0 in the middle.
 POSITIONS = {3: np.array([-1.0, 0.0, 1.0]), 7: np.array([-1.84, -1.48, -0.796, 0.0, 0.621, 0.859, 1.22]) / 1.22}
 
 POLARITY, LEAN = 5.0, 0.3  # length of stable words along sentiment; share of it for spurious words

@@ -32,7 +32,7 @@ from affectcore.streams import rng
 
 NAME = "recovery"
 NAMES = ("text", "audio", "vision", "physiology", "posture", "computer", "gaze", "touch")
-# Mean and sd of sentiment in CMU-MOSEI, all segments (STATISTICS 1).
+# Mean and sd of sentiment in CMU-MOSEI, all segments (measured).
 SENTIMENT_MEAN, SENTIMENT_SD = 0.152, 1.112
 
 

@@ -22,9 +22,12 @@ modalities are hidden utterance by utterance; the prediction is that of the utte
 of the last one that exists. `extras["speaker"]` (B, T) holds 0 .. `speakers` - 1 (without it all steps are speaker 0:
 CMU-MOSI and CMU-MOSEI have one), and with `extras["step_target"]` (B, T) or (B, T, C) the task loss is that of all
 utterances, as published. A batch has one target a row, so data of this form repeat a conversation for each utterance
-that is to be scored. Data whose rows are single utterances know nothing of their neighbours: `lite` takes the steps of
-an utterance (words, frames) for the conversation, hides modalities sample by sample and reads the mean over all steps.
-That is the same network on another question; what it cannot have is the context of other utterances, the paper's point.
+that is to be scored.
+
+Data whose rows are single utterances know nothing of their neighbours: `lite` takes the steps of an utterance (words,
+frames) for the conversation, hides modalities sample by sample and reads the mean over all steps. That is the same
+network on another question; what it cannot have is the context of other utterances, the paper's point.
+
 Modalities of unequal length are padded to the longest and joined step by step.
 
 Differences from the published code (zeroQiaoba/GCNet, commit 8cce4a0), each with its switch, on in `author`, off in

@@ -37,6 +37,9 @@ from affectcore.studies.store import RunRecord
 SETTINGS = ("easy", "headline", "hard")
 WORLD, MOSI, LEXICAL = "lexicon", "mosi", "mosi_lexical"
 BASELINES = ("lnln", "emt_dlfr")
+NAMES = {"cider": "CIDer", "lnln": "LNLN", "emt_dlfr": "EMT-DLFR", "tfr_net": "TFR-Net", "mult": "MulT"}
+CORPORA = {"cmu_mosi": "MOSI", "cmu_mosei": "MOSEI"}
+TASKS = {"signs": "three classes", "seven": "seven"}
 RATES = {"clean": 0.0, "rmfm 0.5": 0.5, "rmfm 0.9": 0.9, "rmfm 1": 1.0}
 MODALITIES = {"clean": 0.0, "rmm 0.5": 0.5, "rmfm 1": 1.0}  # at rate 1 both hide everything
 
@@ -154,8 +157,8 @@ def c4_time(claim: Claim, results: Results) -> Fact:
     """CPU seconds of a training step at the paper's feature sizes, median over seeds, against the median baseline."""
     found = {m: float(np.median(x)) for m, x in step_seconds(results).items()}
     own, median = found.pop("cider"), float(np.median(list(found.values())))
-    listed = ", ".join(f"{m} {1000 * v:.0f}" for m, v in found.items())
-    return computed(claim, own < median, f"ms a step of 8 samples: cider {1000 * own:.0f}; {listed}", own / median)
+    listed = ", ".join(f"{NAMES[m]} {1000 * v:.0f}" for m, v in found.items())
+    return computed(claim, own < median, f"ms a step of 8 samples: CIDer {1000 * own:.0f}; {listed}", own / median)
 
 
 def c5_graceful(claim: Claim, results: Results) -> list[Evidence]:
@@ -241,8 +244,8 @@ def c9_class_means(claim: Claim, results: Results) -> list[Evidence]:
 def c10_threshold(claim: Claim, results: Results) -> Fact:
     """Share of all words of real transcripts whose coefficient of variation is .1 or more, as published."""
     found = runs(results, "coverage", MOSI)[0].extra["coverage"]["passing"]
-    shares = {f"{c} {t}": float(found[c]["published"][t]) for c in found for t in ("signs", "seven")}
-    listed = ", ".join(f"{k} {v:.3f}" for k, v in shares.items())
+    shares = {f"{CORPORA[c]}, {name}": float(found[c]["published"][t]) for c in found for t, name in TASKS.items()}
+    listed = "; ".join(f"{k} {v:.3f}" for k, v in shares.items())
     return computed(claim, max(shares.values()) < 0.9, f"share of words that pass: {listed}", max(shares.values()))
 
 

@@ -56,7 +56,7 @@ def curve(results: Results, arm: str, data: str = HEADLINE, condition: str = "cl
 
 def mean_sd(x: Floats, digits: int = 2) -> str:
     """Return "0.85 ± 0.06": mean and standard deviation over seeds."""
-    return f"{np.mean(x):.{digits}f} ± {np.std(x, ddof=1):.{digits}f}"
+    return f"{round(float(np.mean(x)), digits) + 0:.{digits}f} ± {np.std(x, ddof=1):.{digits}f}"
 
 
 def use_table(

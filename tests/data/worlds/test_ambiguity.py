@@ -31,7 +31,7 @@ def test_label_law_has_mosei_pairs_and_cardinalities():
 
 
 def test_label_law_predicts_label_sets_it_was_not_fitted_to():
-    """Triples are not constrained: shares of whole sets (STATISTICS 1) within 1.5 points."""
+    """Triples are not constrained: shares of whole sets (measured) within 1.5 points."""
     p = label_sets()
 
     def share(*labels):
