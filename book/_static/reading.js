@@ -40,11 +40,6 @@ document.addEventListener("DOMContentLoaded", () => {
         if (["", "-"].includes(cell.textContent.trim())) cell.classList.add("none");
       }
     }
-    const first = rows[0].querySelector("td");
-    if (first.matches(".long") && rows.every((r) => r.querySelector("td").textContent.length > 16)) {
-      head[0].cells[first.cellIndex].classList.add("title"); // stands above the list
-      for (const row of rows) delete row.querySelector("td").dataset.name;
-    }
     table.classList.add("listed");
     if (columns < 7 || !rows.some((r) => r.lastElementChild.matches("td.long, td.middle"))) continue;
     for (const row of head) row.cells[last].remove();
