@@ -90,7 +90,7 @@ def check(claim: str, value: float, wanted: float, tolerance: float) -> None:
     The value stands in the error alone: its last digits differ from machine to machine, and pages are compared.
     """
     good = abs(value - wanted) <= tolerance
-    print(f"{'pass' if good else 'FAIL'}  {wanted:>9.5g} ± {tolerance:<6g} {claim}")  # read from the left on a telephone
+    print(f"{'pass' if good else 'FAIL'}  {wanted:>9.5g} ± {tolerance:<6g} {claim}")
     if not good:
         raise AssertionError(f"{claim}: {value:.6g} is not {wanted:.6g} ± {tolerance:g}")
 
