@@ -238,7 +238,7 @@ def named(rows: Iterable[Row]) -> str:
     return ", ".join(dict.fromkeys(f"{r.id} ({r.scope.partition(':')[0]})" for r in rows)) or "none"
 
 
-def unseen(rows: Iterable[Row]) -> list[Row]:
+def underpowered(rows: Iterable[Row]) -> list[Row]:
     """Return the lines whose runs detect, in at least one setting, only effects larger than the margin."""
     return [r for r in rows if r.mde is not None and r.margin and r.mde > r.margin]
 

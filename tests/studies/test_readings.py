@@ -82,6 +82,6 @@ def test_verdicts_as_a_page_shows_them() -> None:
     assert [answers.registered(x) for x in (0.03, 0.0075, 0.5)] == [".030", ".0075", ".500"]
     assert answers.named(rows) == "C1 (world), C1 (corpus), C2 (corpus)"
     assert answers.named([]) == "none"
-    assert answers.unseen(rows) == rows[:1]
+    assert answers.underpowered(rows) == rows[:1]
     said = Claim("p", "C1", "it helps", "Table 1", 0.7, "it does not", "f", ("world: w",))
     assert answers.claims_table([said]).loc["C1"].tolist() == ["it helps", "0.7", "Table 1", "it does not"]
