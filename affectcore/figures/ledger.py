@@ -1,6 +1,6 @@
 """The claims ledger as a page and as data: every finding with its claim and where its chapter, code and records stand.
 
-Ledger([f for name in study_names() for f in findings(Results(find_study(name)))])
+    Ledger([f for name in study_names() for f in findings(Results(find_study(name)))])
 
 In a notebook that shows one card a claim, at an address of its own, which a script on the site can filter; without the
 script every card is there and opens by a click. The same output carries the findings as JSON, of which the site's build
