@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from browser import serve
+from bs4 import BeautifulSoup
 from playwright.sync_api import Browser, expect
 
 from affectcore.evaluation import statistics as s
@@ -23,6 +24,7 @@ from affectcore.evaluation.resolution import Design
 SITE = Path(os.environ.get("AFFECTCORE_SITE", "_build/html"))
 EXPLORER, POWER = "book/foundations/explorer.html", "book/foundations/power.html"
 ARENA = "book/arena/index.html"
+VERDICTS = "book/cider/verdicts.html"
 PATIENCE = 120_000  # ms: a busy machine is not a fault
 
 pytestmark = pytest.mark.skipif(not (SITE / EXPLORER).is_file(), reason=f"no site in {SITE}; run `make site`")
@@ -267,3 +269,33 @@ def test_the_arenas_table_is_there_without_a_script(page: Any) -> None:
     page.goto(ARENA)
     assert page.locator(".sortable tbody tr").count() > 20
     assert page.locator(".sortable button").count() == 0
+
+
+# --- tables of sentences ----------------------------------------------------------------------------------------------
+
+
+def test_a_table_of_verdicts_fits_and_loses_nothing(page: Any) -> None:
+    """Reasons stand below the numbers of their row; on a telephone rows are lists of named entries."""
+    stored = BeautifulSoup((SITE / VERDICTS).read_text("utf-8"), "html.parser")
+    head = ["verdict", "estimate, 95 %", "p", "seeds", "MDE", "margin", "reason"]
+    (frame, *_) = [t for t in stored.select("table.dataframe") if t.thead and "MDE" in t.thead.get_text()]
+    page.goto(VERDICTS)
+    table = page.locator("table.dataframe", has_text="MDE").first
+    for row in frame.select("tbody tr"):
+        texts = [" ".join(c.get_text().split()) for c in row.select("td")]
+        if texts[-1]:
+            assert table.locator("tr.reason td[data-name='reason']", has_text=texts[-1]).count() >= 1
+    assert table.locator("tr.reason").count() == len(frame.select("tbody tr"))
+    assert [str(x).replace("\u00a0", " ") for x in table.evaluate(
+        "t => [...new Set([...t.querySelectorAll('td')].map((c) => c.dataset.name))]"
+    )] == head  # fmt: skip
+    assert table.locator("thead").is_visible() == (page.viewport_size["width"] > 600)
+    assert table.evaluate("t => t.scrollWidth - t.clientWidth") <= 1
+
+
+@without_script
+def test_a_table_of_verdicts_is_whole_without_a_script(page: Any) -> None:
+    page.goto(VERDICTS)
+    heads = page.locator("table.dataframe", has_text="MDE").first.locator("thead")
+    assert heads.is_visible()
+    assert "reason" in heads.inner_text()
