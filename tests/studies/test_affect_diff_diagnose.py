@@ -1,6 +1,7 @@
 """The diagnoses of the Affect-Diff study against oracles, and the executor on tiny runs."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -102,6 +103,16 @@ def test_the_probe_is_in_every_epoch_and_agrees_with_the_loop() -> None:
         assert {"batch_averaged_macro_recall_64", "macro_f1", "rare_recall", "active_units"} < set(e["probe"])
         assert sum(e["probe"][f"gate.{m}"] for m in ("text", "audio", "vision")) == pytest.approx(1, rel=1e-5)
         assert sum(e["probe"][f"sums.{m}"] for m in ("text", "audio", "vision")) == pytest.approx(1, rel=1e-5)
+
+
+def test_what_is_not_defined_on_valid_is_a_number_that_says_so() -> None:
+    """A split without the rare classes: the loop takes the probe's values for numbers."""
+    data = made("single_label")
+    valid = data.split("valid")
+    model = AffectDiff(Config(), Shape.of(data)).eval()
+    found = diagnose.probe(model, replace(valid, target=torch.zeros_like(valid.target)))
+    assert all(isinstance(v, float) for v in found.values())
+    assert np.isnan(found["rare_recall"])
 
 
 def test_training_is_the_same_with_and_without_looking() -> None:

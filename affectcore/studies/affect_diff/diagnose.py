@@ -134,7 +134,7 @@ def probe(model: AffectModel, valid: Batch) -> dict[str, float]:
         out |= {f"sums.{m}": float(v) for m, v in zip(valid.modalities, column_shares(said["graph"]).mean(0))}
     if "mu" in said:
         out["active_units"] = active_units(_steps(said["mu"], said.get("seen"))[0])
-    return cast(dict[str, float], short(out))
+    return {k: float(f"{v:.6g}") for k, v in out.items()}  # NaN where not defined, as `fit` asks
 
 
 # --- what the model says ---------------------------------------------------------------------------------------------
