@@ -73,7 +73,7 @@ def configure(app: Sphinx, config: Config) -> None:
 
 
 # what a page's HTML must hold to be given the script
-SCRIPTS = {'class="explorer"': "explorer.js", 'class="power"': "power.js", 'class="sortable"': "sort.js"}
+SCRIPTS = {'class="explorer"': "explorer.js", 'class="power"': "power.js", 'class="dataframe"': "sort.js"}
 
 
 def is_thebe(script: Any) -> bool:

@@ -271,6 +271,27 @@ def test_the_arenas_table_is_there_without_a_script(page: Any) -> None:
     assert page.locator(".sortable button").count() == 0
 
 
+@pytest.mark.parametrize("page", [(1280, True)], indirect=True, ids=["wide"])
+def test_long_frames_sort_too(page: Any) -> None:
+    page.goto("book/foundations/models_and_cost.html")
+    table = page.locator("table.dataframe:has(th > button)").first
+    head = table.locator("th", has_text="clean")
+
+    def parameters() -> list[int]:
+        return [int(x.replace(",", "")) for x in table.locator("tbody td:nth-child(3)").all_inner_texts()]
+
+    before = parameters()
+    assert before != sorted(before)
+    for way in ("ascending", "descending"):
+        head.get_by_role("button").press("Enter")
+        expect(head).to_have_attribute("aria-sort", way)
+        assert parameters() == sorted(before, reverse=way == "descending")
+    few = page.locator("table.dataframe:not(:has(tbody tr:nth-child(8)))")
+    assert few.count() > 0
+    assert few.locator("th > button").count() == 0
+    assert overflow(page) <= 0
+
+
 # --- tables of sentences ----------------------------------------------------------------------------------------------
 
 
