@@ -3,7 +3,7 @@ document.addEventListener("DOMContentLoaded", () => {
   for (const cell of document.querySelectorAll(".bd-article table.dataframe :is(td, th)")) {
     const text = cell.textContent.trim();
     if (text.length <= (cell.matches("thead *") ? 7 : 16)) cell.classList.add(text.includes(": ") ? "pair" : "short");
-    if (text.length > 24) cell.classList.add(text.length > 50 ? "long" : "middle");
+    if (text.length >= 24) cell.classList.add(text.length > 50 ? "long" : "middle");
     if (cell.childElementCount === 0 && /^\S+ \[\S+, \S+\]$/.test(text)) cell.textContent = text.replace(", ", ",\u00a0");
   }
 });
