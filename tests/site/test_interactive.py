@@ -146,7 +146,7 @@ def test_without_a_script_tables_and_a_picture_stand_there(page: Any) -> None:
     assert page.locator("figure img").count() == 1
     page.goto(POWER)
     assert page.get_by_text("the tables below hold without it").is_visible()
-    assert page.locator("article table").count() == 4  # one of the the page's check
+    assert page.locator("article table").count() == 4  # one of them in the check
 
 
 def least(page: Any) -> float:
